@@ -1,0 +1,72 @@
+# Everything runs in .venv, which is made on first use. `make help` lists the targets.
+# Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+JOBS ?= 2
+# Texts per tokenizer and law in `make study`.
+STUDY_EXAMPLES ?= 20000
+
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check -c constraints.txt
+INPUTS := pyproject.toml constraints.txt xmodel/alignment/_kernels.c
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test lint format benchmark study clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
+
+install: .venv/.installed ## the program, in .venv
+
+demo: .venv/.installed ## the bundled examples through the bundled tokenizers
+	@$(BIN)/xmodel words --demo </dev/null
+
+test: lint ## formatting, lint, types, and every test that needs nothing beside the checkout
+	$(BIN)/python -m pytest -n $(JOBS) -m "not shared" </dev/null
+
+lint: .venv/.installed-dev ## formatting, lint and types only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright </dev/null
+
+format: .venv/.installed-dev ## put the formatting in order
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmark: .venv/.installed-benchmarks ## accuracy and speed of the alignment against other aligners
+	$(BIN)/python benchmarks/alignment_accuracy.py </dev/null
+	$(BIN)/python benchmarks/alignment_speed.py </dev/null
+
+study: .venv/.installed-dev ## the laws of the alignment on many random texts (long)
+	XMODEL_LAW_EXAMPLES=$(STUDY_EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) tests/test_laws.py </dev/null
+
+clean: ## remove .venv and everything that was built
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find xmodel tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find xmodel -name '*.so' -delete
+
+# The pip that comes with any Python >= 3.11 is new enough, so it is left as it is.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "xmodel needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
+	         "Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	    echo "'$(PYTHON)' cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+# Stamps: newer than what they were installed from, so a second call installs nothing.
+.venv/.installed: $(INPUTS) | .venv/bin/python
+	@echo "Installing xmodel into .venv (once; about a minute)" >&2
+	@$(PIP_INSTALL) -e . </dev/null
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	@echo "Installing the tools for tests into .venv (once)" >&2
+	@$(PIP_INSTALL) -e ".[dev]" </dev/null
+	@touch $@
+
+.venv/.installed-benchmarks: .venv/.installed-dev
+	@echo "Installing the other aligners into .venv (once)" >&2
+	@$(PIP_INSTALL) -e ".[dev,benchmarks]" </dev/null
+	@touch $@

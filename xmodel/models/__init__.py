@@ -1,0 +1,1 @@
+"""A language model, the sites where its activations are read and written, and its sparse autoencoders."""

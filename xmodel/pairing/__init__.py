@@ -1,0 +1,1 @@
+"""Which feature of one model fires where which feature of the other does: correlation, matching, filters."""

@@ -1,0 +1,1 @@
+"""How alike two feature spaces are, each score with its null distribution."""
