@@ -20,7 +20,7 @@ COMMON = {
 settings.register_profile("xmodel", **COMMON)
 settings.register_profile("xmodel-ci", **COMMON, derandomize=True, database=None)
 on_ci = os.environ.get("CI", "") not in ("", "0", "false")
-settings.load_profile("xmodel-ci" if on_ci and "XMODEL_LAW_EXAMPLES" not in os.environ else "xmodel")
+settings.load_profile("xmodel-ci" if on_ci else "xmodel")
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,6 @@ from xmodel.alignment.spelling import AddedToken
 _SPACE = "[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 """Unicode White_Space, which is what the library's own whitespace test is."""
 _LAST_SPACE = 0x3000
-_SPACES_AT_START = re.compile(f"{_SPACE}*")
-_SPACES_AT_END = re.compile(f"{_SPACE}*$")
 
 
 @cache
@@ -30,7 +28,12 @@ def find_whitespace_characters(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
 class AddedTokenFinder:
     """Finds added tokens in a text as the tokenizers library does: leftmost, then longest."""
 
-    def __init__(self, tokens: Sequence[AddedToken], *, normalized: bool) -> None:
+    def __init__(
+        self, tokens: Sequence[AddedToken], *, normalized: bool, python_spaces: bool = False
+    ) -> None:
+        # Tokenizers in pure Python swallow what str.isspace accepts, which is more than White_Space.
+        space = _SPACE[:-1] + "\x1c-\x1f]" if python_spaces else _SPACE
+        self.spaces_at_start, self.spaces_at_end = re.compile(f"{space}*"), re.compile(f"{space}*$")
         chosen = [token for token in tokens if token.normalized == normalized and token.content]
         self.by_content = {(token.native if normalized else token.content): token for token in chosen}
         self.pattern = _compile_alternatives(list(self.by_content)) if chosen else None
@@ -53,10 +56,10 @@ class AddedTokenFinder:
                 done = start
             outer_start = start
             if token.left_strip:
-                outer_start -= len(_SPACES_AT_END.search(text, done, start)[0])  # type: ignore[index]
+                outer_start -= len(self.spaces_at_end.search(text, done, start)[0])  # type: ignore[index]
             outer_stop = stop
             if token.right_strip:
-                outer_stop += len(_SPACES_AT_START.match(text, stop)[0])  # type: ignore[index]
+                outer_stop += len(self.spaces_at_start.match(text, stop)[0])  # type: ignore[index]
             found.append((outer_start, outer_stop, start, stop, token))
             done = outer_stop
         return found

@@ -215,7 +215,7 @@ def plan_normalizer(state: dict[str, Any] | None) -> list[Step]:
         return []
     kind = state["type"]
     if kind == "Sequence":
-        return [step for part in state["normalizers"] for step in plan_normalizer(part)]
+        return _join_local([step for part in state["normalizers"] for step in plan_normalizer(part)])
     if kind == "Prepend":
         return [lambda text: rewriting.prepend(text, state["prepend"])]
     rewrite = build_components(state, None).normalizer.normalize_str
@@ -229,6 +229,19 @@ def plan_normalizer(state: dict[str, Any] | None) -> list[Step]:
         only_left = build_components({**state, "strip_right": False}, None).normalizer.normalize_str
         return [rewriting.strip_step(rewrite, only_left)]
     return [LocalStep(rewrite)]
+
+
+def _join_local(steps: list[Step]) -> list[Step]:
+    """Neighbouring local steps become one: what they do together is more local than either alone."""
+    joined: list[Step] = []
+    for step in steps:
+        last = joined[-1] if joined else None
+        if isinstance(last, LocalStep) and isinstance(step, LocalStep):
+            first, second = last.rewrite, step.rewrite
+            joined[-1] = LocalStep(lambda text, first=first, second=second: second(first(text)))
+        else:
+            joined.append(step)
+    return joined
 
 
 def _replace_regex_step(pattern: str, content: str) -> Step:
@@ -286,7 +299,7 @@ def _black_box_step(state: dict[str, Any] | None, mark: str | None, *, byte_leve
             shown = source.replace(" ", mark) if mark else source
             inserted = content[: len(content) - len(shown)] if content.endswith(shown) else ""
             gap = text[done:start]
-            if inserted and gap.isspace():
+            if inserted and gap and find_whitespace_characters(rewriting.code_points(gap)).all():
                 # WhitespaceSplit, then Metaspace: the space that was dropped comes back as a mark.
                 parts.append(
                     (done, Rewriting(inserted, np.array([0, len(gap)]), np.array([0, len(inserted)])))

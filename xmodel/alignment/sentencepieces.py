@@ -38,9 +38,11 @@ def wrap_sentencepiece(processor: Any, name: str) -> Tokenizer:
         control_ids=[number for number, kind in enumerate(types) if kind == _CONTROL],
     )
     bos = processor.bos_id()
+    adds_prefix = proto.normalizer_spec.add_dummy_prefix
+    suffix = proto.trainer_spec.treat_whitespace_as_suffix
 
     def replay(text: str) -> Replayed:
-        found = replay_normalization(processor, text, proto.normalizer_spec.add_dummy_prefix)
+        found = replay_normalization(processor, text, adds_prefix, suffix=suffix)
         return Replayed(found, (), _MARK if escapes else None, lambda: find_marked_pieces(found.text))
 
     def encode(texts: Sequence[str]) -> Iterable[Sequence[int]]:
@@ -51,12 +53,12 @@ def wrap_sentencepiece(processor: Any, name: str) -> Tokenizer:
         spelling=spelling,
         replay=replay,
         encode_texts=encode,
-        prefix="always" if proto.normalizer_spec.add_dummy_prefix and escapes else "never",
+        prefix="always" if adds_prefix and escapes and not suffix else "never",
         template=((bos,) if bos >= 0 else (), ()),
     )
 
 
-def replay_normalization(processor: Any, text: str, adds_prefix: bool) -> Rewriting:
+def replay_normalization(processor: Any, text: str, adds_prefix: bool, *, suffix: bool = False) -> Rewriting:
     """SentencePiece's own normalisation of a text, with cut points from the offsets that it returns.
 
     It gives, for every character of the normalised text, the first original character that it came
@@ -78,14 +80,14 @@ def replay_normalization(processor: Any, text: str, adds_prefix: bool) -> Rewrit
         befores, afters = np.append(0, befores), np.append(0, afters)
     if parts:
         start = int(origin[0])
-        before, after = refine_segments(text, rewritten, befores, afters)
+        before, after = refine_segments(text, rewritten, befores, afters, suffix=suffix)
         parts.append((start, Rewriting(rewritten[lead:], before - start, after - lead)))
         return rewriting.join(parts, len(text))
-    return Rewriting(rewritten, *refine_segments(text, rewritten, befores, afters))
+    return Rewriting(rewritten, *refine_segments(text, rewritten, befores, afters, suffix=suffix))
 
 
 def refine_segments(
-    text: str, rewritten: str, befores: np.ndarray, afters: np.ndarray
+    text: str, rewritten: str, befores: np.ndarray, afters: np.ndarray, *, suffix: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shrink every segment of several characters to what differs: the rest is kept character by character."""
     extra: list[tuple[int, int]] = []
@@ -93,7 +95,11 @@ def refine_segments(
     for number in np.flatnonzero(sizes > 1).tolist():
         a, b = befores[number : number + 2].tolist()
         c, d = afters[number : number + 2].tolist()
-        head, tail = rewriting.common_ends(text[a:b].replace(" ", _MARK), rewritten[c:d])
+        left, right = text[a:b].replace(" ", _MARK), rewritten[c:d]
+        if suffix:
+            head, tail = rewriting.common_ends(left, right)
+        else:  # of several spaces that become one, the last is kept: the one before the next piece
+            tail, head = rewriting.common_ends(left[::-1], right[::-1])
         extra += [(a + i, c + i) for i in range(1, head + 1)]
         extra += [(b - i, d - i) for i in range(1, tail + 1)]
     if not extra:

@@ -6,7 +6,7 @@ what they do to a text first, are worked out here. A class that rewrites texts i
 replayed gets certificates that say so, never wrong spans.
 """
 
-import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,7 +48,7 @@ def wrap_slow(source: Any, name: str) -> Tokenizer:
             token,
             entry.content,
             entry.content,
-            special=entry.special,
+            special=entry.special or token in source.all_special_ids,
             left_strip=entry.lstrip,
             right_strip=entry.rstrip,
             single_word=entry.single_word,
@@ -58,7 +58,7 @@ def wrap_slow(source: Any, name: str) -> Tokenizer:
     for token in added:
         kind.vocabulary.pop(token.content, None)
     preprocessing = Preprocessing(
-        raw_finder=AddedTokenFinder(added, normalized=False),
+        raw_finder=AddedTokenFinder(added, normalized=False, python_spaces=True),
         normalized_finder=AddedTokenFinder((), normalized=True),
         normalize=kind.normalize,
         split_first=kind.split,
@@ -107,17 +107,10 @@ def _describe(source: Any) -> _Kind:
         steps = [_opaque_step(normalizer)] if normalizer else []
         return _Kind(vocabulary, Notation(byte_level=True), steps)
     if hasattr(source, "wordpiece_tokenizer"):
-        basic = getattr(source, "basic_tokenizer", None)
-        state = {
-            "type": "BertNormalizer",
-            "clean_text": True,
-            "handle_chinese_chars": bool(getattr(basic, "tokenize_chinese_chars", True)),
-            "strip_accents": getattr(basic, "strip_accents", None),
-            "lowercase": bool(getattr(basic, "do_lower_case", False)),
-        }
-        bert = plan_preprocessing(state, {"type": "BertPreTokenizer"}, (), None, byte_level=False)
+        bert = plan_preprocessing(None, {"type": "BertPreTokenizer"}, (), None, byte_level=False)
         notation = Notation(continuation_prefix="##")
-        return _Kind(vocabulary, notation, bert.normalize, bert.split_first, bert.split_pieces, "piece")
+        steps = _basic_steps(getattr(source, "basic_tokenizer", None))
+        return _Kind(vocabulary, notation, steps, bert.split_first, bert.split_pieces, "piece")
     joined = sum(string.endswith("@@") for string in vocabulary)
     ended = sum(string.endswith("</w>") for string in vocabulary)
     suffix = "@@" if joined > ended else "</w>" if ended else None
@@ -127,12 +120,31 @@ def _describe(source: Any) -> _Kind:
     )
 
 
-_CHUNK = re.compile(r"\S+\n?")
-"""How CTRL and its kin cut a text into words: a newline right after a word belongs to it."""
+def _basic_steps(basic: Any) -> list[Step]:
+    """BERT's basic tokenizer in Python, whose notion of control characters is wider than the library's."""
+    if basic is None:
+        return []
+
+    def fold(text: str) -> str:
+        if basic.do_lower_case:
+            text = text.lower()
+        strips = basic.strip_accents or (basic.do_lower_case and basic.strip_accents is not False)
+        return basic._run_strip_accents(text) if strips else text
+
+    def rewrite(text: str) -> str:
+        text = basic._clean_text(text)
+        if basic.tokenize_chinese_chars:
+            text = basic._tokenize_chinese_chars(text)
+        return fold(unicodedata.normalize("NFC", text))
+
+    return [LocalStep(rewrite)]
 
 
 def _find_chunks(text: str) -> list[tuple[int, int]]:
-    return [match.span() for match in _CHUNK.finditer(text)]
+    """How CTRL and its kin cut a text into words: a newline right after a word belongs to it."""
+    import regex
+
+    return [match.span() for match in regex.finditer(r"\S+\n?", text)]
 
 
 def _keep_chunks(text: str) -> Rewriting:

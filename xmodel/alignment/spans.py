@@ -18,17 +18,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xmodel.alignment.added import find_whitespace_characters
+from xmodel.alignment.certificates import (
+    AMBIGUOUS,
+    DELETED,
+    EXACT,
+    REWRITTEN,
+    UNKNOWN,
+    find_byte_cuts,
+    find_covered,
+    join_overlapping,
+    make_certificate,
+)
 from xmodel.alignment.matching import PAD, match_flat
 from xmodel.alignment.preprocessing import Replayed
-from xmodel.alignment.rewriting import byte_offsets, code_points
 from xmodel.alignment.tokenizer import Tokenizer
 from xmodel.alignment.unknown import match_around_unknowns
-from xmodel.records import Certificate, RangeKind, TokenFlag, TokenSpans
-
-_KINDS: tuple[RangeKind, ...] = ("rewritten", "deleted", "ambiguous", "unknown")
-_REWRITTEN, _DELETED, _AMBIGUOUS, _UNKNOWN, _KEPT = range(5)
-_EXACT = Certificate("exact")
+from xmodel.records import Certificate, TokenFlag, TokenSpans
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +92,7 @@ def locate_flat(
     else:
         starts, ends, matches = _match_texts(tokenizer, texts, ids, counts)
     matches &= ~_has_unknown(flags, bounds)
-    certificates = [_EXACT] * len(texts.texts)
+    certificates = [EXACT] * len(texts.texts)
     if tokenizer.prefix != "never":
         first = starts < np.repeat(texts.starts, counts)
         flags[first] |= np.uint8(TokenFlag.PREFIX)
@@ -136,6 +141,9 @@ def _match_without(
     text_of = np.repeat(np.arange(len(counts)), counts)
     kept = np.bincount(text_of[own], minlength=len(counts))
     some_starts, some_ends, matches = _match_texts(tokenizer, texts, ids[own], kept)
+    # Spans of texts that do not match mean nothing, and must not reach into the texts after them.
+    lost = ~matches[text_of[own]]
+    some_starts[lost] = some_ends[lost] = texts.starts[text_of[own]][lost]
     starts = np.zeros(len(ids), dtype=np.int64)
     ends = np.zeros(len(ids), dtype=np.int64)
     starts[own], ends[own] = some_starts, some_ends
@@ -171,7 +179,7 @@ def locate_text(
         if stripped[3]:
             inserted = padded
             own, low, high, matches = stripped
-    unknown = np.zeros(len(own), dtype=np.bool_)
+    unknown = doubtful = np.zeros(len(own), dtype=np.bool_)
     candidates = (tokenizer.spelling.flags[ids[own]] & np.uint8(TokenFlag.UNKNOWN)) > 0
     if not matches or candidates.any():
         found = match_around_unknowns(tokenizer, ids[own], native, replayed)
@@ -179,7 +187,7 @@ def locate_text(
             nothing = np.zeros(len(ids), dtype=np.int64)
             certificate = Certificate("failed", ((0, size),), ("unknown",), found)
             return TokenSpans(ids, nothing, nothing, np.zeros(len(ids), dtype=np.uint8), certificate)
-        low, high, unknown = found
+        low, high, unknown, doubtful = found
     cuts = find_byte_cuts(text, replayed)
     starts = np.zeros(len(ids), dtype=np.int64)
     ends = np.zeros(len(ids), dtype=np.int64)
@@ -197,12 +205,22 @@ def locate_text(
     if len(own):
         holder = np.clip(np.searchsorted(low, cuts.inserted, side="right") - 1, 0, len(own) - 1)
         flags[own[holder]] |= np.uint8(TokenFlag.PREFIX)
-    rewritten = cuts.ranges[cuts.kinds == _REWRITTEN]
+    rewritten = cuts.ranges[cuts.kinds == REWRITTEN]
     place = np.searchsorted(rewritten[:, 1], starts, side="right")
     begins = np.append(rewritten[:, 0], size)
     flags[begins[place] < ends] |= np.uint8(TokenFlag.REWRITTEN)
-    stretches = np.unique(np.stack([starts, ends], axis=1)[own[unknown]], axis=0)
-    return TokenSpans(ids, starts, ends, flags, make_certificate(cuts.ranges, cuts.kinds, stretches))
+    ranges = [cuts.ranges]
+    kinds = [cuts.kinds]
+    spans = np.stack([starts, ends], axis=1)
+    inside = find_covered(cuts.dropped_spaces, spans[own])
+    for stretches, kind in (
+        (inside, DELETED),
+        (join_overlapping(spans[own[doubtful]]), AMBIGUOUS),
+        (join_overlapping(spans[own[unknown]]), UNKNOWN),
+    ):
+        ranges.append(stretches)
+        kinds.append(np.full(len(stretches), kind, dtype=np.uint8))
+    return TokenSpans(ids, starts, ends, flags, make_certificate(ranges, kinds))
 
 
 def _match_native(
@@ -268,86 +286,3 @@ def _strip_padding(tokenizer: Tokenizer, ids: NDArray[np.int64], inserted: NDArr
     ordinary = np.flatnonzero(~(unknown | inserted))
     if len(ordinary):
         inserted[: ordinary[0]] = inserted[ordinary[-1] + 1 :] = True
-
-
-@dataclass(frozen=True, eq=False)
-class ByteCuts:
-    """A rewriting's cut points in bytes, and what became of every byte of the text."""
-
-    before: NDArray[np.int64]
-    """[C] cut points in the text's bytes."""
-    after: NDArray[np.int64]
-    """[C] the same cut points in the rewritten text's bytes."""
-    ranges: NDArray[np.int64]
-    """[R, 2] segments of the text that were not kept, in bytes: ascending, disjoint."""
-    kinds: NDArray[np.uint8]
-    """[R] the index of each segment's kind."""
-    literals: NDArray[np.int64]
-    """Where in the rewritten bytes added tokens stand that the text itself contains."""
-    inserted: NDArray[np.int64]
-    """Positions in the rewritten bytes where something without bytes of its own begins."""
-
-
-def find_byte_cuts(text: str, replayed: Replayed) -> ByteCuts:
-    """Carry cut points from characters to bytes; inside kept characters every byte is a cut."""
-    rewriting = replayed.rewriting
-    left, right = code_points(text), code_points(rewriting.text)
-    left_bytes, right_bytes = byte_offsets(left), byte_offsets(right)
-    first, second = rewriting.cuts()
-    before, after = left_bytes[first], right_bytes[second]
-    taken, made = np.diff(first), np.diff(second)
-    single = np.flatnonzero((taken == 1) & (made == 1))
-    same = left[first[single]] == right[second[single]]
-    kept = single[same]
-
-    state = np.full(len(taken), _REWRITTEN, dtype=np.uint8)
-    gone = np.flatnonzero((made == 0) & (taken > 0))
-    state[gone] = _DELETED
-    blank = find_whitespace_characters(left[first[gone]]) & (taken[gone] == 1)
-    state[gone[blank]] = _KEPT
-    for segment in gone[~blank & (taken[gone] > 1)].tolist():
-        if text[first[segment] : first[segment + 1]].isspace():
-            state[segment] = _KEPT
-    state[kept] = _KEPT
-    state[taken == 0] = _KEPT
-    mark = replayed.space_mark
-    if mark is not None and len(mark) == 1:
-        marks = single[right[second[single]] == ord(mark)]
-        state[marks[left[first[marks]] == ord(" ")]] = _KEPT
-        state[marks[left[first[marks]] == ord(mark)]] = _AMBIGUOUS
-    changed = np.flatnonzero(state != _KEPT)
-    ranges = np.stack([before[changed], before[changed + 1]], axis=1)
-
-    widths = np.diff(before)[kept]
-    wide = kept[widths > 1]
-    if len(wide):
-        widths = np.diff(before)[wide] - 1
-        steps = np.arange(int(widths.sum())) - np.repeat(np.cumsum(widths) - widths, widths) + 1
-        before = np.concatenate([before, np.repeat(before[wide], widths) + steps])
-        after = np.concatenate([after, np.repeat(after[wide], widths) + steps])
-        order = np.lexsort((before, after))
-        before, after = before[order], after[order]
-    arrivals = second[:-1][(taken == 0) & (made > 0)]
-    literals = right_bytes[np.array([found.native_start for found in replayed.literals], dtype=np.int64)]
-    return ByteCuts(before, after, ranges, state[changed], literals, right_bytes[arrivals])
-
-
-def make_certificate(
-    ranges: NDArray[np.int64], kinds: NDArray[np.uint8], unknown: NDArray[np.int64]
-) -> Certificate:
-    """Combine rewritten segments with stretches of unknown tokens, which swallow those inside them."""
-    if len(unknown):
-        place = np.searchsorted(unknown[:, 1], ranges[:, 0], side="right")
-        outside = np.append(unknown[:, 0], np.iinfo(np.int64).max)[place] >= ranges[:, 1]
-        ranges = np.concatenate([ranges[outside], unknown])
-        kinds = np.concatenate([kinds[outside], np.full(len(unknown), _UNKNOWN, dtype=np.uint8)])
-        order = np.argsort(ranges[:, 0], kind="stable")
-        ranges, kinds = ranges[order], kinds[order]
-    if not len(ranges):
-        return _EXACT
-    doubtful = bool(np.isin(kinds, (_UNKNOWN, _AMBIGUOUS)).any())
-    return Certificate(
-        "ambiguous" if doubtful else "normalized",
-        tuple((low, high) for low, high in ranges.tolist()),
-        tuple(_KINDS[kind] for kind in kinds.tolist()),
-    )

@@ -213,10 +213,11 @@ def build_table(strings: Sequence[bytes]) -> Table:
 
 
 def _in_text(token: AddedToken, mark: str | None) -> bytes:
-    """An added token's bytes in the user's text; one matched after the normaliser has its spaces marked."""
-    if token.normalized and mark and mark not in token.content:
-        return token.native.replace(mark, " ").encode()
-    return token.content.encode("utf-8", "surrogatepass")
+    """An added token's bytes in the user's text: those that it matches."""
+    if not token.normalized:
+        return token.content.encode("utf-8", "surrogatepass")
+    marked = mark and mark not in token.content
+    return (token.native.replace(mark, " ") if mark and marked else token.native).encode()
 
 
 def _flag_ids(text: Sequence[bytes], unknown_id: int | None, special: NDArray[np.bool_]) -> NDArray[np.uint8]:

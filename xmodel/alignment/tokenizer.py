@@ -136,6 +136,8 @@ def wrap_fast(backend: Any, name: str) -> Tokenizer:
     added = _read_added(backend, normalizer)
     unknown = _find_unknown(model, state, vocabulary, backend)
     spelling = spell_vocabulary(vocabulary, added, notation, unknown_id=unknown)
+    template = _find_template(backend)
+    spelling.special[np.array([*template[0], *template[1]], dtype=np.int64)] = True
     looked_for = [token for token in added if not (token.special and backend.encode_special_tokens)]
     preprocessing = plan_preprocessing(
         normalizer, pre_tokenizer, looked_for, notation.space_mark, byte_level=notation.byte_level
@@ -151,7 +153,7 @@ def wrap_fast(backend: Any, name: str) -> Tokenizer:
         replay=preprocessing.replay,
         encode_texts=encode,
         prefix=preprocessing.prefix,
-        template=_find_template(backend),
+        template=template,
         unknown_rule=_find_unknown_rule(kind, model),
         memory_per_byte=_MEMORY_PER_BYTE,
         notices=notices,

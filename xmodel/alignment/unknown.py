@@ -24,7 +24,8 @@ _MOST_STEPS = 200_000
 _get_start, _get_end = itemgetter(0), itemgetter(1)
 
 Span = tuple[int, int]
-Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
+Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]
+"""Starts, ends, which tokens are unknown, and which have two readings."""
 
 
 def match_around_unknowns(
@@ -33,24 +34,29 @@ def match_around_unknowns(
     """Lay ids over the rewritten text `native`, unknown tokens taking what the others leave.
 
     Returns:
-        starts, ends [N] in `native` and [N] which tokens are unknown; or a sentence on why it failed.
+        starts, ends [N] in `native`, [N] which tokens are unknown and which have two readings; or a
+        sentence on why it failed.
     """
     table = tokenizer.spelling.native
     unknown = (tokenizer.spelling.flags[ids] & np.uint8(TokenFlag.UNKNOWN)) > 0
     spelled = [table[token] for token in ids.tolist()]
     literals = _find_literal_unknowns(tokenizer, replayed)
+    doubtful = np.zeros(len(ids), dtype=np.bool_)
     if int(unknown.sum()) == len(literals):
-        _read_literal_byte_tokens(tokenizer, ids, spelled, native)
-    found: Found | str = ""
+        doubtful[_read_literal_byte_tokens(tokenizer, ids, spelled, native)] = True
+    found: list[Span] | str = ""
     for strict in (True, False):
         search = _Search(tokenizer, native, replayed, spelled, unknown, strict=strict)
         found = _fit_around_literals(search, literals)
-        if not isinstance(found, str) or not unknown.any():
+        if not isinstance(found, str):
+            starts, ends = np.array(found, dtype=np.int64).reshape(-1, 2).T
+            return starts, ends, search.unknown, doubtful
+        if not unknown.any():
             break
     return found
 
 
-def _fit_around_literals(search: "_Search", literals: list[Span]) -> Found | str:
+def _fit_around_literals(search: "_Search", literals: list[Span]) -> list[Span] | str:
     """A text may itself contain the spelling of the unknown token, which then stands for those bytes."""
     spans: list[Span] = []
     token = place = 0
@@ -65,10 +71,7 @@ def _fit_around_literals(search: "_Search", literals: list[Span]) -> Found | str
         search.unknown[choice] = False
         token, place = choice + 1, end
     found = search.fit(token, len(search.spelled), place, len(search.native))
-    if isinstance(found, str):
-        return found
-    starts, ends = np.array([*spans, *found], dtype=np.int64).reshape(-1, 2).T
-    return starts, ends, search.unknown
+    return found if isinstance(found, str) else [*spans, *found]
 
 
 def _find_literal_unknowns(tokenizer: Tokenizer, replayed: Replayed) -> list[Span]:
@@ -82,14 +85,16 @@ def _find_literal_unknowns(tokenizer: Tokenizer, replayed: Replayed) -> list[Spa
 
 def _read_literal_byte_tokens(
     tokenizer: Tokenizer, ids: NDArray[np.int64], spelled: list[bytes], native: bytes
-) -> None:
+) -> list[int]:
     """A text that contains ``<0x41>`` may get that very token, which then stands for six bytes (in place)."""
-    place = 0
+    place, changed = 0, []
     for number, token in enumerate(ids.tolist()):
         name = tokenizer.spelling.strings[token].encode("utf-8", "surrogatepass")
         if len(name) == 6 and len(spelled[number]) == 1 and native.startswith(name, place):
             spelled[number] = name
+            changed.append(number)
         place += len(spelled[number])
+    return changed
 
 
 class _Search:
