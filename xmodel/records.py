@@ -25,13 +25,14 @@ class TokenFlag(IntFlag):
     TEMPLATE = 1
     """Inserted by the tokenizer's template, padding or a chat format: zero bytes of the text."""
     LITERAL_SPECIAL = 2
-    """A special token because the text contains its spelling (a literal ``</s>``); covers those bytes."""
+    """A special token because the text contains its spelling (a literal ``</s>``): covers just those bytes,
+    not the whitespace that it may swallow beside them."""
     UNKNOWN = 4
     """The model's unknown token: its bytes are known from its neighbours, not from its id."""
     REWRITTEN = 8
     """Touches bytes that a normaliser rewrote; carries the whole rewritten segment as its span."""
     PARTIAL = 16
-    """Begins or ends in the middle of a character."""
+    """Spells part of a character: its bytes begin or end in the middle of one."""
     PREFIX = 32
     """Carries a space that the tokenizer put before the text; that space has zero bytes."""
 

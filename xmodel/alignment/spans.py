@@ -24,6 +24,7 @@ from xmodel.alignment.certificates import (
     EXACT,
     REWRITTEN,
     UNKNOWN,
+    ByteCuts,
     find_byte_cuts,
     find_covered,
     join_overlapping,
@@ -163,64 +164,92 @@ def place_inserted(
     starts[inserted] = ends[inserted] = reached[inserted]
 
 
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Ids laid over a rewritten text: P of the ids stand for some of it."""
+
+    inserted: NDArray[np.bool_]
+    """[N] which ids have no bytes."""
+    own: NDArray[np.int64]
+    """[P] the others."""
+    low: NDArray[np.int64]
+    """[P] first byte in the rewritten text."""
+    high: NDArray[np.int64]
+    """[P] one past the last."""
+    unknown: NDArray[np.bool_]
+    """[P] which are unknown tokens."""
+    doubtful: NDArray[np.bool_]
+    """[P] which have two readings."""
+
+
 def locate_text(
     tokenizer: Tokenizer, text: str, ids: NDArray[np.int64], template: NDArray[np.bool_] | None
 ) -> TokenSpans:
     """The second and third tier, for one text; spans are byte offsets in the text."""
     replayed = tokenizer.replay(text)
+    fit = _fit_ids(tokenizer, ids, replayed, template)
+    if isinstance(fit, str):
+        nothing = np.zeros(len(ids), dtype=np.int64)
+        certificate = Certificate("failed", ((0, len(text.encode())),), ("unknown",), fit)
+        return TokenSpans(ids, nothing, nothing, np.zeros(len(ids), dtype=np.uint8), certificate)
+    cuts = find_byte_cuts(text, replayed)
+    starts = np.zeros(len(ids), dtype=np.int64)
+    ends = np.zeros(len(ids), dtype=np.int64)
+    starts[fit.own] = cuts.before[np.searchsorted(cuts.after, fit.low, side="right") - 1]
+    ends[fit.own] = cuts.before[np.searchsorted(cuts.after, fit.high, side="left")]
+    ends = np.maximum(starts, ends)
+    place_inserted(starts, ends, fit.inserted, np.zeros(len(ids), dtype=np.int64))
+    spans = np.stack([starts, ends], axis=1)
+    notable = {
+        DELETED: find_covered(cuts.dropped_spaces, spans[fit.own]),
+        AMBIGUOUS: join_overlapping(spans[fit.own[fit.doubtful]]),
+        UNKNOWN: join_overlapping(spans[fit.own[fit.unknown]]),
+    }
+    ranges = [cuts.ranges, *notable.values()]
+    kinds = [cuts.kinds, *(np.full(len(own), kind, dtype=np.uint8) for kind, own in notable.items())]
+    flags = _flag_tokens(tokenizer, ids, fit, cuts, spans)
+    return TokenSpans(ids, starts, ends, flags, make_certificate(ranges, kinds))
+
+
+def _fit_ids(
+    tokenizer: Tokenizer, ids: NDArray[np.int64], replayed: Replayed, template: NDArray[np.bool_] | None
+) -> _Fit | str:
+    """Lay ids over the rewritten text; or say where they part."""
     native = replayed.rewriting.text.encode("utf-8", "surrogatepass")
     inserted = find_inserted(tokenizer, ids, replayed) if template is None else template
-    size = len(text.encode())
     own, low, high, matches = _match_native(tokenizer, ids, inserted, native)
     if template is None and not matches:
-        padded = inserted.copy()
-        _strip_padding(tokenizer, ids, padded)
+        padded = _strip_padding(tokenizer, ids, inserted)
         stripped = _match_native(tokenizer, ids, padded, native)
         if stripped[3]:
             inserted = padded
             own, low, high, matches = stripped
-    unknown = doubtful = np.zeros(len(own), dtype=np.bool_)
-    candidates = (tokenizer.spelling.flags[ids[own]] & np.uint8(TokenFlag.UNKNOWN)) > 0
-    if not matches or candidates.any():
-        found = match_around_unknowns(tokenizer, ids[own], native, replayed)
-        if isinstance(found, str):
-            nothing = np.zeros(len(ids), dtype=np.int64)
-            certificate = Certificate("failed", ((0, size),), ("unknown",), found)
-            return TokenSpans(ids, nothing, nothing, np.zeros(len(ids), dtype=np.uint8), certificate)
-        low, high, unknown, doubtful = found
-    cuts = find_byte_cuts(text, replayed)
-    starts = np.zeros(len(ids), dtype=np.int64)
-    ends = np.zeros(len(ids), dtype=np.int64)
-    starts[own] = cuts.before[np.searchsorted(cuts.after, low, side="right") - 1]
-    ends[own] = np.maximum(cuts.before[np.searchsorted(cuts.after, high, side="left")], starts[own])
-    place_inserted(starts, ends, inserted, np.zeros(len(ids), dtype=np.int64))
+    nowhere = np.zeros(len(own), dtype=np.bool_)
+    if matches and not (tokenizer.spelling.flags[ids[own]] & np.uint8(TokenFlag.UNKNOWN)).any():
+        return _Fit(inserted, own, low, high, nowhere, nowhere)
+    found = match_around_unknowns(tokenizer, ids[own], native, replayed)
+    return found if isinstance(found, str) else _Fit(inserted, own, *found)
 
-    flags = tokenizer.spelling.flags[ids] & ~np.uint8(TokenFlag.UNKNOWN | TokenFlag.LITERAL_SPECIAL)
-    flags[inserted] = TokenFlag.TEMPLATE
-    literal = np.isin(low, cuts.literals) & (high > low)
-    literal &= (tokenizer.spelling.flags[ids[own]] & np.uint8(TokenFlag.LITERAL_SPECIAL)) > 0
-    literal &= ~unknown
-    flags[own[literal]] |= np.uint8(TokenFlag.LITERAL_SPECIAL)
-    flags[own[unknown]] |= np.uint8(TokenFlag.UNKNOWN)
-    if len(own):
-        holder = np.clip(np.searchsorted(low, cuts.inserted, side="right") - 1, 0, len(own) - 1)
-        flags[own[holder]] |= np.uint8(TokenFlag.PREFIX)
+
+def _flag_tokens(
+    tokenizer: Tokenizer, ids: NDArray[np.int64], fit: _Fit, cuts: ByteCuts, spans: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """[N] what is particular about each token, given where everything lies."""
+    implied = tokenizer.spelling.flags[ids]
+    flags = implied & np.uint8(TokenFlag.PARTIAL)
+    flags[fit.inserted] = TokenFlag.TEMPLATE
+    literal = np.isin(fit.low, cuts.literals) & (fit.high > fit.low) & ~fit.unknown
+    literal &= (implied[fit.own] & np.uint8(TokenFlag.LITERAL_SPECIAL)) > 0
+    flags[fit.own[literal]] |= np.uint8(TokenFlag.LITERAL_SPECIAL)
+    flags[fit.own[fit.unknown]] |= np.uint8(TokenFlag.UNKNOWN)
+    if len(fit.own):
+        holder = np.clip(np.searchsorted(fit.low, cuts.inserted, side="right") - 1, 0, len(fit.own) - 1)
+        flags[fit.own[holder]] |= np.uint8(TokenFlag.PREFIX)
     rewritten = cuts.ranges[cuts.kinds == REWRITTEN]
-    place = np.searchsorted(rewritten[:, 1], starts, side="right")
-    begins = np.append(rewritten[:, 0], size)
-    flags[begins[place] < ends] |= np.uint8(TokenFlag.REWRITTEN)
-    ranges = [cuts.ranges]
-    kinds = [cuts.kinds]
-    spans = np.stack([starts, ends], axis=1)
-    inside = find_covered(cuts.dropped_spaces, spans[own])
-    for stretches, kind in (
-        (inside, DELETED),
-        (join_overlapping(spans[own[doubtful]]), AMBIGUOUS),
-        (join_overlapping(spans[own[unknown]]), UNKNOWN),
-    ):
-        ranges.append(stretches)
-        kinds.append(np.full(len(stretches), kind, dtype=np.uint8))
-    return TokenSpans(ids, starts, ends, flags, make_certificate(ranges, kinds))
+    place = np.searchsorted(rewritten[:, 1], spans[:, 0], side="right")
+    begins = np.append(rewritten[:, 0], np.iinfo(np.int64).max)
+    flags[begins[place] < spans[:, 1]] |= np.uint8(TokenFlag.REWRITTEN)
+    return flags
 
 
 def _match_native(
@@ -280,9 +309,13 @@ def _find_edges(special: NDArray[np.bool_]) -> tuple[int, int]:
     return (int(ordinary[0]), int(ordinary[-1]) + 1) if len(ordinary) else (len(special), 0)
 
 
-def _strip_padding(tokenizer: Tokenizer, ids: NDArray[np.int64], inserted: NDArray[np.bool_]) -> None:
-    """Some models pad with their unknown token: take runs of it at either end as inserted (in place)."""
+def _strip_padding(
+    tokenizer: Tokenizer, ids: NDArray[np.int64], inserted: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Some models pad with their unknown token: take runs of it at either end as inserted."""
     unknown = (tokenizer.spelling.flags[ids] & np.uint8(TokenFlag.UNKNOWN)) > 0
     ordinary = np.flatnonzero(~(unknown | inserted))
+    padded = inserted.copy()
     if len(ordinary):
-        inserted[: ordinary[0]] = inserted[ordinary[-1] + 1 :] = True
+        padded[: ordinary[0]] = padded[ordinary[-1] + 1 :] = True
+    return padded
