@@ -12,6 +12,7 @@ from tests.tiny_tokenizers import TINY, write_files
 from xmodel import align_ids, align_text, align_texts, load_tokenizer
 from xmodel.alignment import tokenizer as tokenizer_module
 from xmodel.errors import InputError
+from xmodel.records import TokenFlag
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +184,19 @@ def test_a_vocabulary_with_a_gap_is_read(tmp_path: Path) -> None:
     assert align_text(word, [tokenizer]).spans[0].ids.tolist() == [number + 50]
     with pytest.raises(InputError, match="not in the vocabulary"):
         align_ids([word], [tokenizer], [[[number + 10]]])
+
+
+@pytest.mark.parametrize("side", ["before", "after", "both"])
+def test_padding_with_the_unknown_token_has_no_bytes(side: str) -> None:
+    tokenizer = load_tokenizer(TINY["llama2"](), name="llama")
+    text = "The whale rose."
+    ids = tokenizer.encode([text])[0]
+    unknown = int(np.flatnonzero(tokenizer.spelling.flags & np.uint8(TokenFlag.UNKNOWN))[0])
+    pads = [unknown] * 3
+    padded = [*(pads if side != "after" else []), *ids, *(pads if side != "before" else [])]
+    plain, found = (align_ids([text], [tokenizer], [[row]])[0].spans[0] for row in (ids, padded))
+    own = ~(found.flags & np.uint8(TokenFlag.TEMPLATE)).astype(np.bool_)
+    assert found.certificate == plain.certificate and plain.certificate.status == "exact"
+    assert own.sum() == len(ids)
+    assert np.array_equal(found.starts[own], plain.starts) and np.array_equal(found.ends[own], plain.ends)
+    assert np.array_equal(found.starts[~own], found.ends[~own])

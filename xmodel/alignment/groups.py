@@ -203,6 +203,8 @@ def _share_out(
     rows, tokens, weights = rows[order], tokens[order], weights[order]
     kept = rows >= 0
     rows, tokens, weights = rows[kept], tokens[kept], weights[kept]
+    if not len(rows):
+        return _pack(rows, tokens, weights, groups)
     # Several chunks of one word under one token are one entry.
     heads = np.flatnonzero(np.concatenate([[True], (np.diff(rows) != 0) | (np.diff(tokens) != 0)]))
     return _pack(rows[heads], tokens[heads], np.add.reduceat(weights, heads), groups)
