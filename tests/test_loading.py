@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer as Backend
 
 from tests.tiny_tokenizers import TINY, write_files
-from xmodel import align_ids, align_text, align_texts, load_tokenizer
+from xmodel import align_ids, align_text, align_texts, cut_windows, load_tokenizer
 from xmodel.alignment import tokenizer as tokenizer_module
 from xmodel.errors import InputError
 from xmodel.records import TokenFlag
@@ -200,3 +201,39 @@ def test_padding_with_the_unknown_token_has_no_bytes(side: str) -> None:
     assert own.sum() == len(ids)
     assert np.array_equal(found.starts[own], plain.starts) and np.array_equal(found.ends[own], plain.ends)
     assert np.array_equal(found.starts[~own], found.ends[~own])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda ids: [*ids[:100], int(ids[3]), *ids[100:]], "they part at character"),
+        (lambda ids: ids[:100], "the ids end where the text goes on"),
+        (lambda ids: [*ids, int(ids[3])], "ids are left at its end"),
+    ],
+)
+def test_a_failure_says_where(change: Callable, reason: str) -> None:
+    text = "The whale rose. " * 200
+    for name in ("neox", "gemma"):
+        tokenizer = load_tokenizer(f"builtin:{name}-demo")
+        plain = align_text(text, [tokenizer]).spans[0]
+        certificate = align_ids([text], [tokenizer], [[change(plain.ids)]])[0].spans[0].certificate
+        assert certificate.status == "failed" and certificate.reason and reason in certificate.reason
+        place = int(certificate.reason.split("character ")[1].split(",")[0])
+        near = len(text) if "left" in reason else int(plain.starts[100])
+        assert near <= place <= near + 8
+
+
+def test_live_objects_must_be_loaded_first() -> None:
+    with pytest.raises(InputError, match="what load_tokenizer returns"):
+        align_text("a", ["builtin:neox-demo"])  # type: ignore[list-item]
+    tokenizer = load_tokenizer("builtin:neox-demo")
+    with pytest.raises(InputError, match="what load_tokenizer returns"):
+        align_text("a", tokenizer)  # type: ignore[arg-type]
+    assert repr(tokenizer) == "Tokenizer('builtin:neox-demo', 4096 ids)"
+
+
+@pytest.mark.parametrize("limits", [{"limits": [0]}, {"limits": [2.5]}, {"limits": [5], "most_groups": 0}])
+def test_impossible_windows_are_refused(limits: dict) -> None:
+    alignment = align_text("a whale", [load_tokenizer("builtin:neox-demo")])
+    with pytest.raises(InputError, match="whole number"):
+        cut_windows(alignment, **limits)

@@ -18,7 +18,7 @@ _PLAIN_RULES = ("default", "whitespace", "characters")
 """Rules whose words never contain whitespace."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AlignedTexts(Sequence[Alignment]):
     """The alignments of several texts, kept flat; indexing makes one text's records, without copying tokens.
 
@@ -219,6 +219,8 @@ def _find_failed(spans: Sequence[FlatSpans], count: int) -> NDArray[np.bool_]:
 def _check_arguments(tokenizers: Sequence[Tokenizer], rule: str, straddle: str) -> None:
     check_rule(rule)
     check_policy(straddle)
+    if isinstance(tokenizers, Tokenizer) or not all(isinstance(one, Tokenizer) for one in tokenizers):
+        raise InputError("tokenizers must be a list of what load_tokenizer returns, one per model.")
     if not tokenizers:
         raise InputError("no tokenizer came: give at least one, from load_tokenizer.")
 

@@ -116,7 +116,7 @@ class LocalStep:
         self._learn(points)
         lengths = self.lengths[points].astype(np.int64)
         kept = np.ones(len(points) + 1, dtype=np.bool_)
-        if text.translate(self.changed) != whole and not self._join_clusters(
+        if not _same_but_sigma(text.translate(self.changed), whole) and not self._join_clusters(
             text, points, whole, lengths, kept
         ):
             return self._rewrite_chunks(text, whole)
@@ -136,7 +136,7 @@ class LocalStep:
     ) -> bool:
         """Make one segment of characters that are only rewritten together (in place); False if that fails."""
         parts, done = [], 0
-        for start, stop in find_clusters(text, points):
+        for start, stop in find_clusters(text, points, self._acts_on_characters):
             for low, high, rewritten in self._split_cluster(text[start:stop]):
                 first, last = start + low, start + high
                 piece = text[first:last]
@@ -152,7 +152,11 @@ class LocalStep:
                 lengths[first + head + 1 : last - tail] = 0
                 kept[first + head + 1 : last - tail] = False
         parts.append(text[done:].translate(self.changed))
-        return "".join(parts) == whole
+        return _same_but_sigma("".join(parts), whole)
+
+    def _acts_on_characters(self, piece: str) -> bool:
+        """Whether a piece is rewritten character by character, so that its clusters need no look."""
+        return self._rewrite_cluster(piece) == piece.translate(self.changed)
 
     def _split_cluster(self, cluster: str) -> list[tuple[int, int, str]]:
         """The smallest pieces of a cluster that make it up when each is rewritten alone."""
@@ -202,6 +206,11 @@ class LocalStep:
         return self.clusters[cluster]
 
 
+def _same_but_sigma(left: str, right: str) -> bool:
+    """Equal, except that Python lowers a sigma by what follows it: the one case map that looks around."""
+    return left == right or left.replace("ς", "σ") == right.replace("ς", "σ")
+
+
 def code_points(text: str) -> NDArray[np.uint32]:
     """[characters] the code points of a text."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
@@ -220,15 +229,23 @@ def _cluster_pattern() -> Any:
     return regex.compile(r"\X")
 
 
-def find_clusters(text: str, points: NDArray[np.uint32]) -> list[tuple[int, int]]:
-    """Extended grapheme clusters (UAX #29) of more than one character; in ASCII that is CR LF alone."""
+def find_clusters(
+    text: str, points: NDArray[np.uint32], is_plain: Callable[[str], bool]
+) -> list[tuple[int, int]]:
+    """Extended grapheme clusters (UAX #29) of more than one character; in ASCII that is CR LF alone.
+
+    Runs of other characters, with the one before them, for which `is_plain` holds are passed over.
+    """
     found = [match.span() for match in re.finditer("\r\n", text)]
     wide = points > 0x7F
     if not wide.any():
         return found
     edges = np.flatnonzero(np.diff(np.concatenate([[False], wide, [False]]).astype(np.int8)))
     for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        for match in _cluster_pattern().finditer(text, max(start - 1, 0), stop):
+        begin = max(start - 1, 0)
+        if is_plain(text[begin:stop]):
+            continue
+        for match in _cluster_pattern().finditer(text, begin, stop):
             if match.end() - match.start() > 1:
                 found.append(match.span())
     return sorted(set(found))

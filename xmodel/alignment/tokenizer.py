@@ -28,7 +28,7 @@ UnknownRule = Literal["piece", "character", "run"]
 """What one unknown token stands for: a pre-tokenizer piece, a character, or a run of unknown characters."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tokenizer:
     """A tokenizer as the alignment sees it."""
 
@@ -47,6 +47,9 @@ class Tokenizer:
     """Bytes of memory that tokenizing one byte of a long text takes, at worst; 0 where not known."""
     notices: tuple[str, ...] = ()
     """What the user should be told once, such as a setting of the file that is switched off."""
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.name!r}, {int(self.spelling.known.sum())} ids)"
 
     @cached_property
     def alphabet(self) -> frozenset[bytes]:

@@ -146,11 +146,12 @@ class _Search:
 
     def _search(self, groups: list[Span], known: list[bytes], low: int, high: int) -> list[int] | str:
         """Where each stretch ends, depth-first, nearest end first."""
-        if not self.native.startswith(known[0], low) or low + len(known[0]) > high:
-            return self._explain(low)
         place = low + len(known[0])
+        fits = self.native.startswith(known[0], low) and place <= high
         if not groups:
-            return [] if place == high else self._explain(place)
+            return [] if fits and place == high else self._part_ways(known[0], low, high)
+        if not fits:
+            return self._part_ways(known[0], low, high)
         stack = [self._ends(groups, known, 0, place, high)]
         chosen: list[int] = []
         furthest = place
@@ -239,9 +240,25 @@ class _Search:
             return list(pairwise(edges))
         return pieces if len(pieces) == count else [(begin, end)] * count
 
+    def _part_ways(self, known: bytes, low: int, high: int) -> str:
+        """Why known bytes do not cover ``low:high``."""
+        span = self.native[low:high]
+        size = min(len(known), len(span))
+        differs = np.frombuffer(known[:size], np.uint8) != np.frombuffer(span[:size], np.uint8)
+        if differs.any():
+            return self._explain(low + int(np.argmax(differs)))
+        what = "the ids end where the text goes on" if len(known) < len(span) else "ids are left at its end"
+        return f"{self._explain(low + size)}; {what}"
+
     def _explain(self, place: int) -> str:
-        shown = self.native[max(place - 10, 0) : place + 20].decode("utf-8", "replace")
-        return f"the ids do not spell the text: they part near byte {place} of the rewritten text, {shown!r}"
+        """A sentence that names the character of the user's text where ids and text part."""
+        rewriting = self._replayed.rewriting
+        before, after = rewriting.cuts()
+        offsets = byte_offsets(code_points(rewriting.text))
+        native = int(np.searchsorted(offsets, place, side="right")) - 1
+        character = int(before[np.searchsorted(after, native, side="right") - 1])
+        shown = rewriting.text[max(native - 10, 0) : native + 20]
+        return f"the ids do not spell the text: they part at character {character}, near {shown!r}"
 
 
 def _character_size(text: bytes, place: int) -> int:

@@ -26,7 +26,8 @@ def cut_windows(
 
     Returns:
         The windows, and the groups that their group numbers refer to: always those of ``merge``, since a
-        cut between words that one token joins would cut that token's words in every model.
+        cut between words that one token joins would cut that token's words in every model. A text whose
+        certificate is ``failed`` for some tokenizer has no groups, and so no windows.
 
     Raises:
         InputError: for limits below 1, or not one per tokenizer.
@@ -35,10 +36,11 @@ def cut_windows(
         raise InputError(
             f"{len(limits)} window limits came for {len(alignment.spans)} tokenizers: give one for each."
         )
-    for limit in (*limits, most_groups or 1):
-        if limit < 1:
+    for limit in (*limits, *(() if most_groups is None else (most_groups,))):
+        if not isinstance(limit, int | np.integer) or isinstance(limit, bool) or limit < 1:
             raise InputError(
-                f"a window limit of {limit} came; every limit must be at least 1 token or group."
+                f"a window limit of {limit!r} came; every limit must be a whole number of tokens or groups, "
+                "at least 1."
             )
     groups = merge_groups(alignment)
     stops = np.stack([_count_stops(alignment, groups, model) for model in range(len(limits))], axis=1)
