@@ -13,7 +13,7 @@ from xmodel.alignment.spelling import Table, low_byte_masks
 
 try:
     from xmodel.alignment import _kernels
-except ImportError:  # no compiler where the package was built: NumPy does the same, some five times slower
+except ImportError:  # no compiler where the package was built: NumPy does the same, some four times slower
     kernels: Any = None
 else:
     kernels = _kernels
