@@ -4,12 +4,13 @@ The canonical axis is the UTF-8 byte of the original text: every word and every 
 byte span ``[start, end)`` on it, and nothing is ever compared by decoded strings.
 
 Shapes are written with these letters: W words, N tokens of one tokenizer, G groups, M models
-(tokenizers), E entries of a membership list, K windows.
+(tokenizers), E entries of a membership list, K windows, F features of one dictionary, P pairs.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,3 +164,98 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.first_group)
+
+
+@dataclass(frozen=True)
+class Document:
+    """One document of a corpus: the unit of splitting, shifting and resampling."""
+
+    name: str
+    """Where it comes from, for a person: ``moby-dick.txt#3``, ``data.jsonl:17``."""
+    text: str
+    """Its text, unchanged."""
+
+
+@dataclass(frozen=True)
+class DictionaryInfo:
+    """What a dictionary of features (an SAE, neurons, principal components) says about itself."""
+
+    name: str
+    """As the user wrote it."""
+    architecture: str
+    """``standard``, ``gated``, ``jumprelu``, ``topk``, ... as SAELens calls it; ``neurons``, ``residual``
+    or ``pca`` for baselines."""
+    width: int
+    """Dimensions of the activations it reads (d_in)."""
+    features: int
+    """Number of features (d_sae)."""
+    site: str | None
+    """Where it reads, for instance ``blocks.9.hook_resid_post``; None where it does not say."""
+    model: str | None = None
+    """The model it was trained on: a Hugging Face id, or None where it does not say."""
+    prepend_bos: bool | None = None
+    """Whether its training texts began with BOS; None where it does not say."""
+    context_size: int | None = None
+    """Tokens of its training windows, BOS included; None where it does not say."""
+    processing: Mapping[str, Any] = field(default_factory=dict)
+    """TransformerLens flags that the model's weights were processed with (``center_writing_weights``,
+    ``fold_ln``, ...); empty for the model as it is."""
+    signed: bool = False
+    """Whether a feature's sign is arbitrary or its activations negative: then pairs go by |r|."""
+    dense: bool = False
+    """Whether most features are non-zero on most words."""
+    digest: str = ""
+    """SHA-256 of its weights, hexadecimal; of its definition for baselines."""
+
+
+@dataclass(frozen=True, eq=False)
+class WordFeatures:
+    """The features of a run of words under one dictionary, as compressed sparse rows."""
+
+    indptr: NDArray[np.int64]
+    """[W + 1] row pointer."""
+    indices: NDArray[np.int32]
+    """[nnz] feature numbers, ascending within a word."""
+    values: NDArray[np.float32]
+    """[nnz] activations in the dictionary's own units, never 0."""
+    features: int
+    """F, the number of features."""
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What Pearson's r needs of each feature alone, over one set of words."""
+
+    words: int
+    """Number of words, those where nothing fires included."""
+    firings: NDArray[np.int64]
+    """[F] words on which the feature is not 0."""
+    sums: NDArray[np.float64]
+    """[F] sum of x."""
+    squares: NDArray[np.float64]
+    """[F] sum of x squared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Partners:
+    """The best partners of every feature, best first."""
+
+    features: NDArray[np.int32]
+    """[F, k] partner's number; -1 where there are fewer than k."""
+    r: NDArray[np.float64]
+    """[F, k] Pearson's r; NaN where there is no partner."""
+
+
+@dataclass(frozen=True)
+class Attrition:
+    """One line of the ledger: what a filter let through."""
+
+    filter: str
+    """What was filtered and why, for instance ``features a: fewer than 10 firings``."""
+    entered: int
+    """How many came in; written as ``in``."""
+    left: int
+    """How many remained; written as ``out``."""
