@@ -5,14 +5,17 @@ PYTHON ?= python3
 JOBS ?= 2
 # Texts per tokenizer and law in `make study`.
 STUDY_EXAMPLES ?= 20000
+# For `make realpair`: two real models (SHARED has a script that makes them), and real SAEs and texts.
+PAIR ?= .pair
+SHARED ?= ../shared
 
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-input --disable-pip-version-check -c constraints.txt
-INPUTS := pyproject.toml constraints.txt xmodel/alignment/_kernels.c
+INPUTS := pyproject.toml constraints.txt xmodel/alignment/_kernels.c xmodel/pairing/_sparse.c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format benchmark study clean
+.PHONY: help install demo test lint format benchmark realpair study clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
@@ -34,9 +37,14 @@ format: .venv/.installed-dev ## put the formatting in order
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: .venv/.installed-benchmarks ## accuracy and speed of the alignment against other aligners
+benchmark: .venv/.installed-benchmarks ## accuracy and speed of alignment and pairing against other ways
 	$(BIN)/python benchmarks/alignment_accuracy.py </dev/null
 	$(BIN)/python benchmarks/alignment_speed.py </dev/null
+	$(BIN)/python benchmarks/pairing.py </dev/null
+
+realpair: .venv/.installed-dev ## cost of a whole run, and the table of poolings, on the real pair in $(PAIR)
+	$(BIN)/python benchmarks/end_to_end.py $(PAIR) $(SHARED)/data/saes $(SHARED)/data/texts/moby-dick </dev/null
+	$(BIN)/python benchmarks/pooling.py $(PAIR) $(SHARED)/data/saes $(SHARED)/data/texts/moby-dick </dev/null
 
 study: .venv/.installed-dev ## the laws of the alignment on many random texts (long)
 	XMODEL_LAW_EXAMPLES=$(STUDY_EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) tests/test_laws.py </dev/null
@@ -57,7 +65,7 @@ clean: ## remove .venv and everything that was built
 
 # Stamps: newer than what they were installed from, so a second call installs nothing.
 .venv/.installed: $(INPUTS) | .venv/bin/python
-	@echo "Installing xmodel into .venv (once; about a minute)" >&2
+	@echo "Installing xmodel into .venv (once; two or three minutes)" >&2
 	@$(PIP_INSTALL) -e . </dev/null
 	@touch $@
 

@@ -38,6 +38,21 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def pair(shared: Path) -> Path:
+    """The folder with two real models, as shared/tools/real_pair.py writes it: $XMODEL_PAIR, or `.pair`."""
+    folder = Path(os.environ.get("XMODEL_PAIR") or ROOT / ".pair")
+    if not (folder / "gemma-3-270m" / "tokenizer.json").is_file():
+        missing = (
+            f"no real pair of models in {folder}: run `python {shared}/tools/real_pair.py {folder}` (or set "
+            "XMODEL_PAIR)"
+        )
+        if os.environ.get("XMODEL_REQUIRE_SHARED") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return folder
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

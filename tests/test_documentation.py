@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_example import write_example
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))] if page.exists()]
 
@@ -89,10 +91,16 @@ def strip_ends(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines()]
 
 
+@pytest.fixture(scope="session")
+def pair_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages call model_a, sae_a, model_b, sae_b and book.txt."""
+    return write_example(tmp_path_factory.mktemp("pair"))
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, pair_folder: Path) -> Path:
     """A scratch copy of the checkout's first level, by links, so that what a command writes stays outside."""
-    for entry in ROOT.iterdir():
+    for entry in [*ROOT.iterdir(), *pair_folder.iterdir()]:
         if not entry.name.startswith("."):
             (tmp_path / entry.name).symlink_to(entry)
     return tmp_path
@@ -106,6 +114,19 @@ def test_there_is_a_readme() -> None:
 def test_a_page_shows_what_its_commands_print(page: Path, folder: Path) -> None:
     found = check_page(page.read_text("utf-8"), folder)
     assert not found, "\n\n".join(found)
+
+
+SCRIPT = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_pages_scripts_run(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ```py block is a whole program, on the tiny pair that stands for the user's own."""
+    monkeypatch.chdir(folder)
+    scripts = SCRIPT.findall(page.read_text("utf-8"))
+    assert scripts or page.name != "align.md"
+    for script in scripts:
+        exec(compile(script, str(page), "exec"), {})
 
 
 def test_make_demo_is_the_command_that_stands_for_it() -> None:

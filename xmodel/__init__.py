@@ -11,29 +11,59 @@ if TYPE_CHECKING:
     from xmodel.alignment.align import align_ids, align_text, align_texts
     from xmodel.alignment.loading import load_tokenizer
     from xmodel.alignment.pooling import choose_last_tokens
+    from xmodel.alignment.settings import PassSettings
+    from xmodel.alignment.setup import LoadOptions
     from xmodel.alignment.windows import cut_windows
+    from xmodel.datasets.corpus import open_corpus
     from xmodel.datasets.words import split_words
     from xmodel.errors import InputError
+    from xmodel.models.capture import capture
+    from xmodel.models.language import load_language_model
+    from xmodel.models.saes import load_dictionary
+    from xmodel.pairing.comparing import align_models
+    from xmodel.pairing.correlation import find_partners
+    from xmodel.pairing.results import open_run
+    from xmodel.pairing.settings import PairSettings
 
 __all__ = [
     "InputError",
+    "LoadOptions",
+    "PairSettings",
+    "PassSettings",
     "align_ids",
+    "align_models",
     "align_text",
     "align_texts",
+    "capture",
     "choose_last_tokens",
     "cut_windows",
+    "find_partners",
+    "load_dictionary",
+    "load_language_model",
     "load_tokenizer",
+    "open_corpus",
+    "open_run",
     "split_words",
 ]
 
 _HOMES = {
     "InputError": "xmodel.errors",
+    "LoadOptions": "xmodel.alignment.setup",
+    "PairSettings": "xmodel.pairing.settings",
+    "PassSettings": "xmodel.alignment.settings",
     "align_ids": "xmodel.alignment.align",
+    "align_models": "xmodel.pairing.comparing",
     "align_text": "xmodel.alignment.align",
     "align_texts": "xmodel.alignment.align",
+    "capture": "xmodel.models.capture",
     "choose_last_tokens": "xmodel.alignment.pooling",
     "cut_windows": "xmodel.alignment.windows",
+    "find_partners": "xmodel.pairing.correlation",
+    "load_dictionary": "xmodel.models.saes",
+    "load_language_model": "xmodel.models.language",
     "load_tokenizer": "xmodel.alignment.loading",
+    "open_corpus": "xmodel.datasets.corpus",
+    "open_run": "xmodel.pairing.results",
     "split_words": "xmodel.datasets.words",
 }
 

@@ -1,13 +1,7 @@
-"""The command line: each command parses its arguments, calls one library function, and prints.
+"""``xmodel words``: how a text's words map to each tokenizer's tokens."""
 
-Exit codes: 0 done; 2 wrong usage or input; 1 a bug in xmodel; 130 interrupted. Everything heavy is
-imported inside the commands, so that ``--help`` is quick.
-"""
-
-import errno
 import os
 import sys
-from collections.abc import Iterable
 from enum import StrEnum
 from io import StringIO
 from itertools import chain
@@ -16,28 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xmodel.cli.program import StraddleOption, app, open_console, report_line, write_out
 from xmodel.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from xmodel.alignment.tokenizer import Tokenizer
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-class StraddleOption(StrEnum):
-    """What becomes of words that one token touches together."""
-
-    MERGE = "merge"
-    SPLIT = "split"
-    DROP = "drop"
 
 
 class ErrorsOption(StrEnum):
@@ -45,31 +22,6 @@ class ErrorsOption(StrEnum):
 
     STRICT = "strict"
     REPLACE = "replace"
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"xmodel {version('xmodel')}")
-        except PackageNotFoundError:
-            typer.echo("xmodel (not installed)")
-        raise typer.Exit()
-
-
-@app.callback()
-def describe_program(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Compare the features of two language models whose tokenizers differ, word by word.
-
-    \b
-    Try it without any file or download:
-      xmodel words --demo
-    """
 
 
 @app.command("words")
@@ -153,16 +105,16 @@ def show_words(
         from xmodel.report.words import encode_alignment
 
         ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-        _write(chain(encode_alignment(alignment, ascii_only=ascii_only), "\n"))
+        write_out(chain(encode_alignment(alignment, ascii_only=ascii_only), "\n"))
     else:
         from xmodel.report.terminal import render_alignment
 
         page = StringIO()
-        console = _open_console(page)
+        console = open_console(page)
         vocabularies = [one.token_name for one in loaded]
         picture = render_alignment(alignment, vocabularies, width=console.width, words=limit or None)
         console.print(picture, crop=False)
-        _write([page.getvalue()])
+        write_out([page.getvalue()])
 
 
 def _show_demo(sources: list[str], words: str, straddle: StraddleOption, special: bool) -> None:
@@ -175,7 +127,7 @@ def _show_demo(sources: list[str], words: str, straddle: StraddleOption, special
 
     loaded = _load_tokenizers(sources or [f"builtin:{name}" for name in BUILTIN_TOKENIZERS])
     page = StringIO()
-    console = _open_console(page)
+    console = open_console(page)
     vocabularies = [one.token_name for one in loaded]
     for number, example in enumerate(DEMO_TEXTS, 1):
         alignment = align_text(example.text, loaded, words=words, straddle=straddle.value, special=special)
@@ -185,7 +137,7 @@ def _show_demo(sources: list[str], words: str, straddle: StraddleOption, special
     console.print(Text("For a text and tokenizers of your own:", "bold cyan"))
     console.print(Text("  xmodel words FILE --tokenizer T --tokenizer T"), soft_wrap=True)
     console.print(Text("  T: a tokenizer.json, a folder with one, or a Hugging Face id"), soft_wrap=True)
-    _write([page.getvalue()])
+    write_out([page.getvalue()])
 
 
 def _name_builtins() -> str:
@@ -199,7 +151,7 @@ def _load_tokenizers(sources: list[str]) -> "list[Tokenizer]":
 
     loaded = [load_tokenizer(source) for source in sources]
     for notice in dict.fromkeys(notice for one in loaded for notice in one.notices):
-        _report(notice)
+        report_line(notice)
     return loaded
 
 
@@ -251,52 +203,5 @@ def _decode_input(data: bytes, source: str, errors: ErrorsOption) -> str:
             ) from None
     replaced = data.decode("utf-8", "replace")
     count = replaced.count("\ufffd") - data.count("\ufffd".encode())
-    _report(f"{source}: {count:,} stretches of bytes that are not UTF-8 were replaced by U+FFFD.")
+    report_line(f"{source}: {count:,} stretches of bytes that are not UTF-8 were replaced by U+FFFD.")
     return replaced
-
-
-def _open_console(page: StringIO) -> "Console":
-    """A console that draws for stdout, but onto a page, so that writing is done and can fail in one place."""
-    from rich.console import Console
-
-    return Console(file=page, force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
-
-
-def _report(message: str) -> None:
-    """Tell the user something on stderr; whatever it quotes cannot act on the terminal."""
-    safe = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in message)
-    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    print(f"xmodel: {safe}".encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
-
-
-def _write(parts: Iterable[str]) -> None:
-    """Write results to stdout, in whatever encoding it has; a reader that has gone away is no error."""
-    try:
-        encoding = sys.stdout.encoding or "utf-8"
-        for part in parts:
-            sys.stdout.write(part.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
-    except OSError as error:
-        # What is still buffered would be written again at exit, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno != errno.EPIPE:
-            raise InputError(f"Standard output cannot be written to: {error.strerror}.") from None
-
-
-def main() -> None:
-    """Run the command line, and turn every way it can end into its exit code."""
-    try:
-        app(prog_name="xmodel")
-    except InputError as error:
-        _report(str(error))
-        sys.exit(2)
-    except Exception:
-        import traceback
-
-        traceback.print_exc()
-        _report("this is a bug in xmodel, not in your input. Please report it with the lines above.")
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,272 @@
+"""The check on the first batch that the dictionary belongs to this site of this model.
+
+Fraction of variance unexplained, FVU = sum |x - x_hat|^2 / sum |x - mean x|^2, over word tokens after the
+dictionary's own normalisation, at its own site and at all sites of the same width beside it. A dictionary
+that fits a neighbour better reads the wrong place, and nothing computed from it would mean anything.
+"""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodel.alignment.batches import WindowPlan
+from xmodel.alignment.extract import Side, check_finite, measure_norms, read_batches
+from xmodel.alignment.settings import PassSettings
+from xmodel.errors import InputError
+from xmodel.models.baselines import fit_pca, restore_pca
+from xmodel.models.saes import FeatureDictionary, compute_fvu
+from xmodel.models.sites import list_sites, parse_site, site_width
+from xmodel.records import Members
+from xmodel.run import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+CHECK_TOKENS = 512
+"""Tokens of the batch that is checked: enough to tell sites apart, and little beside the run."""
+WORST_FVU = 0.9
+"""Above this a dictionary explains next to nothing, and the run stops."""
+TIE = 1e-6
+"""FVU that differ by less are equal: floating-point arithmetic tells them no further apart."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the first batch says about one side."""
+
+    tokens: int
+    """Word tokens it is measured on."""
+    median_norm: float
+    """Median norm of word tokens at the site."""
+    ceiling: float | None
+    """Norm above which a token is massive; None where such tokens are kept."""
+    fvu: float | None
+    """FVU at the site; None for baselines, which reconstruct by definition."""
+    neighbours: dict[str, float]
+    """FVU at the sites of the same width beside it."""
+    misfit: str | None = None
+    """Why the dictionary does not seem to belong here, where the user went on all the same."""
+
+    def as_json(self) -> dict[str, Any]:
+        """By name."""
+        return asdict(self)
+
+
+def calibrate(
+    side: Side,
+    plan: WindowPlan,
+    number: int,
+    ids: NDArray[np.int64],
+    members: Members,
+    settings: PassSettings,
+    names: Sequence[str],
+    accept_misfit: bool = False,
+) -> Calibration:
+    """Measure norms and FVU on the first batch.
+
+    Args:
+        side: the model, dictionary and site.
+        plan: windows of the first shard; of these the first with `CHECK_TOKENS` tokens are used.
+        number: the model's number in `plan`.
+        ids: [N] ids under this model.
+        members: tokens of the units.
+        settings: which tokens are excluded.
+        names: the shard's documents, for messages.
+        accept_misfit: go on where the dictionary does not fit; the reason stands in the result.
+
+    Raises:
+        InputError: if no unit has a token, activations are not finite, or the dictionary fits another site
+            better, or none.
+    """
+    plan = take_first_windows(plan, number, CHECK_TOKENS, len(side.prefix))
+    beside = [] if _reconstructs(side.dictionary) else list_neighbours(side)
+    at = _read_sites(side, plan, number, ids, members, [side.site, *beside], settings, names)
+    norms = measure_norms(at[side.site])
+    median = float(np.median(norms))
+    ceiling = settings.massive * median if settings.massive else None
+    if _reconstructs(side.dictionary):
+        return Calibration(len(norms), median, ceiling, None, {})
+    fvu = {site: measure_fvu(side.dictionary, rows, settings.massive) for site, rows in at.items()}
+    own = fvu.pop(side.site)
+    misfit = _find_misfit(side, own, fvu)
+    if misfit:
+        everywhere = [site for site in _list_all(side) if site not in at]
+        others = _read_sites(side, plan, number, ids, members, everywhere, settings, names)
+        fvu_all = {**fvu, **{s: measure_fvu(side.dictionary, x, settings.massive) for s, x in others.items()}}
+        misfit += _advise(side, own, fvu_all, len(norms))
+        if not accept_misfit:
+            raise InputError(misfit)
+    return Calibration(len(norms), median, ceiling, own, fvu, misfit)
+
+
+def take_first_windows(plan: WindowPlan, number: int, tokens: int, prefix: int) -> WindowPlan:
+    """The first windows of a plan that together have this many tokens, or all."""
+    places = np.cumsum(plan.stop[:, number] - plan.first[:, number] + prefix)
+    count = int(np.searchsorted(places, tokens, side="left")) + 1
+    return WindowPlan(plan.first[:count], plan.stop[:count], plan.document[:count], plan.oversized)
+
+
+def list_neighbours(side: Side) -> list[str]:
+    """Sites of the same width in the same block and in the blocks on either side."""
+    block = parse_site(side.site).block
+    return [
+        site
+        for near in (block - 1, block, block + 1)
+        if 0 <= near < side.model.layers
+        for site in _list_equal(side, near)
+    ]
+
+
+def measure_fvu(dictionary: FeatureDictionary, x: "torch.Tensor", massive: float) -> float:
+    """FVU of a dictionary on rows, massive ones left out as in the pass."""
+    import torch
+
+    with torch.inference_mode():
+        return compute_fvu(*dictionary.reconstruct(_drop_massive(x, massive)))
+
+
+def _drop_massive(x: "torch.Tensor", massive: float) -> "torch.Tensor":
+    import torch
+
+    if not massive:
+        return x
+    norms = measure_norms(x)
+    kept = np.flatnonzero(norms <= massive * np.median(norms))
+    return x[torch.from_numpy(kept).to(x.device)]
+
+
+def _reconstructs(dictionary: FeatureDictionary) -> bool:
+    return dictionary.info.architecture in ("neurons", "residual", "pca")
+
+
+def _list_equal(side: Side, block: int) -> list[str]:
+    """Sites of a block where this dictionary could be applied, its own left out.
+
+    A block's input is the output of the block before it; only the first block's input is a site of its own.
+    """
+    found = []
+    for site in list_sites(side.model, block):
+        twin = parse_site(site).kind == "hook_resid_pre" and block > 0
+        if site != side.site and not twin and site_width(side.model, site) == side.dictionary.info.width:
+            found.append(site)
+    own = parse_site(side.site)
+    if own.kind == "hook_resid_pre" and own.block > 0:
+        found = [site for site in found if site != f"blocks.{own.block - 1}.hook_resid_post"]
+    return found
+
+
+def _list_all(side: Side) -> list[str]:
+    return [site for block in range(side.model.layers) for site in _list_equal(side, block)]
+
+
+def _read_sites(
+    side: Side,
+    plan: WindowPlan,
+    number: int,
+    ids: NDArray[np.int64],
+    members: Members,
+    sites: Sequence[str],
+    settings: PassSettings,
+    names: Sequence[str],
+) -> dict[str, "torch.Tensor"]:
+    """[n, d] rows of word tokens at every site.
+
+    Raises:
+        InputError: if there is no such token, or activations are not finite at the dictionary's own site.
+    """
+    if not sites:
+        return {}
+    import torch
+
+    in_words = np.zeros(len(ids), dtype=np.bool_)
+    in_words[members.tokens] = True
+    rows: dict[str, list[torch.Tensor]] = {site: [] for site in sites}
+    for batch, found in read_batches(side, plan, number, ids, sites, settings.batch_tokens):
+        if side.site in found:
+            check_finite(side, measure_norms(found[side.site]), batch, plan, names)
+        kept = np.flatnonzero(in_words[batch.tokens] & (batch.positions >= settings.skip_positions))
+        for site in sites:
+            rows[site].append(found[site][torch.from_numpy(kept).to(found[site].device)])
+    if not any(len(part) for part in rows[sites[0]]):
+        raise InputError(
+            f"the first texts of the corpus have no word with a token of {side.model.name} that could be "
+            f"used in windows of {side.limit + len(side.prefix)} tokens, of which the first "
+            f"{settings.skip_positions} are left out: check the corpus and the word rule, or raise --context "
+            "and --window-words."
+        )
+    return {site: torch.cat(parts) for site, parts in rows.items()}
+
+
+def _find_misfit(side: Side, own: float, beside: dict[str, float]) -> str | None:
+    better = min(beside, key=lambda site: beside[site], default=None)
+    if better is not None and beside[better] < own - TIE:
+        return (
+            f"{side.dictionary.info.name} does not belong to {side.site} of {side.model.name}: there it "
+            f"leaves "
+            f"{own:.3f} of the variance unexplained (FVU), and {beside[better]:.3f} at {better}"
+        )
+    if not own <= WORST_FVU:
+        return (
+            f"{side.dictionary.info.name} does not belong to {side.site} of {side.model.name}: there it "
+            f"leaves "
+            f"{own:.3f} of the variance unexplained (FVU), and more than {WORST_FVU} means that it fits "
+            "neither this site nor those beside it"
+        )
+    return None
+
+
+def _advise(side: Side, own: float, everywhere: dict[str, float], tokens: int) -> str:
+    best = min(everywhere, key=lambda site: everywhere[site], default=None)
+    if best is not None and everywhere[best] < min(own, WORST_FVU):
+        fits = f"Of all sites of this model it fits {best} best (FVU {everywhere[best]:.3f})"
+    else:
+        fits = "No site of this model fits it, so it was probably trained on another model or other weights"
+    return (
+        f" ({tokens:,} word tokens of the first batch). {fits}. Correct the site in the dictionary's "
+        f"metadata, "
+        f"or name the right SAE or model; --accept-misfit goes on all the same and says so in the manifest."
+    )
+
+
+def fit_components(
+    side: Side,
+    plan: WindowPlan,
+    number: int,
+    ids: NDArray[np.int64],
+    members: Members,
+    settings: PassSettings,
+    names: Sequence[str],
+    folder: RunFolder,
+) -> Side:
+    """Fit a side's principal components on the word tokens of the first shard, massive ones left out.
+
+    They are kept in the run folder as components_a.npz or components_b.npz; a resumed run takes them from
+    there.
+
+    Returns:
+        The side with its fitted dictionary.
+    """
+    assert side.unfitted is not None
+    name = f"components_{side.letter}.npz"
+    device, dtype = str(side.model.device), str(side.dictionary.dtype).removeprefix("torch.")
+    fitted = None
+    if (folder / name).is_file():
+        try:
+            with np.load(folder / name, allow_pickle=False) as stored:
+                fitted = restore_pca(side.unfitted, dict(stored), device=device, dtype=dtype)
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):
+            # Damaged: fitted again from the same text, and the manifest knows whether they came out the same.
+            fitted = None
+    if fitted is None:
+        x = _read_sites(side, plan, number, ids, members, [side.site], settings, names)[side.site]
+        fitted = fit_pca(side.unfitted, _drop_massive(x, settings.massive), dtype=dtype)
+        stream = BytesIO()
+        np.savez(stream, allow_pickle=False, **fitted.pca_arrays())
+        folder.write_bytes(name, stream.getvalue())
+    return replace(side, dictionary=fitted, unfitted=None)

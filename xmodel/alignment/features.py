@@ -1,0 +1,235 @@
+"""The pass: a corpus goes through both models once, and word features come out as checksummed shards.
+
+What is done stays done: a shard counts when its receipt is written, and a run that is started again
+verifies the finished shards, recomputes damaged ones, and goes on after the last.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from xmodel.alignment.calibration import Calibration, calibrate, fit_components
+from xmodel.alignment.extract import Clock, Side
+from xmodel.alignment.settings import PassSettings
+from xmodel.alignment.shards import (
+    AlignedShard,
+    Shard,
+    align_shard,
+    compute_shard,
+    count_facts,
+    cut_shards,
+    tabulate_shard,
+    write_features,
+)
+from xmodel.alignment.tables import TABLES, Splitter, count_words, merge_tables, write_table
+from xmodel.errors import InputError
+from xmodel.records import Attrition, Document
+from xmodel.run import Receipt, RunFolder
+
+Report = Callable[[str, int, int | None], None]
+"""Called with a stage, how much of it is done, and the total where it is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class PassResult:
+    """What the pass leaves for the manifest."""
+
+    sides: tuple[Side, Side]
+    """As they ran, principal components fitted."""
+    receipts: list[Receipt]
+    files: dict[str, str]
+    """SHA-256 of the finished tables by name."""
+    calibrations: tuple[Calibration, Calibration]
+    attrition: list[Attrition]
+    by_blocks: bool
+    """Whether halves are blocks of words, since there are too few documents."""
+    seconds: dict[str, float]
+
+
+def run_pass(
+    documents: Iterator[Document],
+    sides: tuple[Side, Side],
+    folder: RunFolder,
+    settings: PassSettings,
+    *,
+    seed: int = 0,
+    accept_misfit: bool = False,
+    begin: Callable[[tuple[Side, Side]], None] = lambda sides: None,
+    report: Report = lambda stage, done, total: None,
+) -> PassResult:
+    """Write the word features of a corpus, and all tables but the pairs.
+
+    Args:
+        documents: the corpus, from its beginning.
+        sides: the two models; `Side.ceiling` is set here, from the first batch.
+        folder: the run; finished shards in it are verified and kept.
+        settings: see `PassSettings`.
+        seed: of the split into halves.
+        accept_misfit: go on where a dictionary does not fit its site.
+        begin: called with both sides as they will run, once all checks have passed and before anything of a
+            shard is written.
+        report: told how many words are done.
+
+    Raises:
+        InputError: for a corpus without words that both models align, a dictionary that does not fit its
+            site, activations that are not finite, a corpus that changed since the run was begun, or a
+            full disk.
+    """
+    clock = Clock()
+    shards = cut_shards(documents, settings)
+    first = next(shards, None)
+    if first is None or not first.words:
+        raise InputError(
+            "the corpus has no word in it: check that it is the right file, that --text-column names the "
+            "text, "
+            "and that the word rule fits the language."
+        )
+    sides, calibrations = _calibrate(first, sides, folder, settings, accept_misfit, clock)
+    begin(sides)
+    receipts: list[Receipt] = []
+    done = words = 0
+    for shard in itertools.chain([first], shards):
+        receipt = _find_finished(folder, shard)
+        if receipt is None:
+            receipt = _compute(shard, words, sides, folder, settings, clock)
+        receipts.append(receipt)
+        done += shard.words
+        words += receipt.facts["words"]
+        report("words", done, settings.words_limit)
+    if folder.has_receipt(len(receipts)):
+        raise InputError(
+            f"the corpus has changed since {folder.path} was begun: it now ends after {len(receipts)} "
+            "shards, and there were more. Give the same corpus, or start over with --fresh."
+        )
+    if not words:
+        raise InputError(
+            f"none of the {done:,} words of the corpus is left with a token in both models: documents whose "
+            f"ids and text do not fit: {sum(r.facts['failed_documents'] for r in receipts)}; see the word "
+            f"rule, "
+            "--straddle, and the windows' length."
+        )
+    with clock.measure("tables"):
+        files, by_blocks = _finish_tables(folder, receipts, seed)
+    return PassResult(sides, receipts, files, calibrations, _make_ledger(receipts), by_blocks, clock.seconds)
+
+
+def _calibrate(
+    first: Shard,
+    sides: tuple[Side, Side],
+    folder: RunFolder,
+    settings: PassSettings,
+    accept_misfit: bool,
+    clock: Clock,
+) -> tuple[tuple[Side, Side], tuple[Calibration, Calibration]]:
+    with clock.measure("check"):
+        own = align_shard(first, sides, settings)
+        _check_some_fit(own)
+        found = []
+        judged = []
+        for number, side in enumerate(sides):
+            ids, members = own.aligned.spans[number].ids, own.members[number]
+            facts = own.plan, number, ids, members, settings, first.names
+            fitted = fit_components(side, *facts, folder) if side.unfitted else side
+            calibration = calibrate(fitted, *facts, accept_misfit)
+            found.append(calibration)
+            ceiling = float("inf") if calibration.ceiling is None else calibration.ceiling
+            judged.append(replace(fitted, ceiling=ceiling))
+    return (judged[0], judged[1]), (found[0], found[1])
+
+
+def _check_some_fit(own: AlignedShard) -> None:
+    if own.aligned.failed < len(own.shard.documents):
+        return
+    reasons = [c.reason for number in range(2) for c in own.aligned.certificates(number) if c.reason]
+    raise InputError(
+        f"ids and text fit in none of the first {own.aligned.failed:,} documents ({reasons[0]}): the "
+        "tokenizer.json in the model's folder is probably damaged or another model's."
+    )
+
+
+def _find_finished(folder: RunFolder, shard: Shard) -> Receipt | None:
+    """The receipt of a shard that is whole; None if it must be computed.
+
+    Raises:
+        InputError: if the corpus up to this shard is not what it was.
+    """
+    receipt = folder.receipt(shard.number)
+    if receipt is None:
+        return None
+    if receipt.facts["corpus_sha256"] != shard.digest:
+        raise InputError(
+            f"the corpus has changed since {folder.path} was begun: its first "
+            f"{shard.first_document + len(shard.documents):,} documents are not those of shard "
+            f"{shard.number}. "
+            "Give the same corpus, or start over with --fresh."
+        )
+    return None if folder.find_damage(receipt.files) else receipt
+
+
+def _compute(
+    shard: Shard,
+    first_word: int,
+    sides: tuple[Side, Side],
+    folder: RunFolder,
+    settings: PassSettings,
+    clock: Clock,
+) -> Receipt:
+    with clock.measure("align"):
+        own = align_shard(shard, sides, settings)
+    words = compute_shard(own, sides, settings, clock)
+    with clock.measure("write"):
+        kept = np.flatnonzero(words[0].present & words[1].present)
+        files = {}
+        for side, found in zip(sides, words, strict=True):
+            name = f"features_{side.letter}/shard-{shard.number:05d}.safetensors"
+            files[name] = folder.write_bytes(name, write_features(found.features, kept, first_word))
+        for table, columns in tabulate_shard(own, kept, first_word, words).items():
+            name = _part_name(table, shard.number)
+            files[name] = write_table(folder, name, table, columns)
+        receipt = Receipt(shard.number, files, count_facts(own, kept, words))
+        folder.write_receipt(receipt)
+    return receipt
+
+
+def _part_name(table: str, number: int) -> str:
+    return f"parts/{table}-{number:05d}.parquet"
+
+
+def _finish_tables(folder: RunFolder, receipts: Sequence[Receipt], seed: int) -> tuple[dict[str, str], bool]:
+    documents = sum(receipt.facts["documents"] for receipt in receipts)
+    words = sum(receipt.facts["words"] for receipt in receipts)
+    splitter = Splitter(documents, words, seed)
+    parts = {table: [_part_name(table, receipt.number) for receipt in receipts] for table in TABLES}
+    bounds = count_words(folder, parts["words"], documents)
+    makers: dict[str, Any] = {
+        "documents": lambda table: splitter.name_documents(table, bounds),
+        "words": splitter.name_words,
+    }
+    files = {
+        f"{table}.parquet": merge_tables(folder, table, parts[table], makers.get(table)) for table in TABLES
+    }
+    return files, splitter.by_blocks
+
+
+def _make_ledger(receipts: Sequence[Receipt]) -> list[Attrition]:
+    """What became of documents and words on the way to the rows of the shards."""
+
+    def total(fact: str) -> int:
+        return sum(receipt.facts[fact] for receipt in receipts)
+
+    documents = total("documents")
+    return [
+        Attrition(
+            "documents: ids and text fit in both models", documents, documents - total("failed_documents")
+        ),
+        Attrition("words: units after joining, splitting or dropping", total("rule_words"), total("units")),
+        Attrition("words: no longer than a model's window", total("units"), total("in_windows")),
+        Attrition(
+            "words: with a token in both models that is no first position and not massive",
+            total("in_windows"),
+            total("words"),
+        ),
+    ]

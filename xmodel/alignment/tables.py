@@ -1,0 +1,166 @@
+"""The Parquet tables of a run: written in parts, one per shard, and put together at the end."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xmodel.run import RunFolder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLES = ("documents", "words", "tokens_a", "tokens_b")
+
+
+def make_schema(table: str) -> "pa.Schema":
+    """The columns and types of a table, as in its parts; the final tables have ``split`` too."""
+    import pyarrow as pa
+
+    tokens = {
+        "document": pa.int32(),
+        "position": pa.int32(),
+        "id": pa.int32(),
+        "start": pa.int64(),
+        "end": pa.int64(),
+        "flags": pa.uint8(),
+        "window": pa.int32(),
+        "excluded": pa.uint8(),
+    }
+    columns = {
+        "documents": {"document": pa.int32(), "name": pa.string(), "text": pa.large_string()},
+        "words": {
+            "word_id": pa.int64(),
+            "document": pa.int32(),
+            "start": pa.int64(),
+            "end": pa.int64(),
+            "text": pa.string(),
+            "group": pa.int32(),
+        },
+        "tokens_a": tokens,
+        "tokens_b": tokens,
+    }
+    return pa.schema(list(columns[table].items()))
+
+
+def write_table(folder: RunFolder, name: str, table: str, columns: dict[str, Any]) -> str:
+    """Write one part.
+
+    Returns:
+        Its SHA-256.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = pa.table(columns, schema=make_schema(table))
+    return folder.write(name, lambda place: pq.write_table(content, place, compression="zstd"))
+
+
+def merge_tables(
+    folder: RunFolder,
+    table: str,
+    parts: Sequence[str],
+    split: Callable[["pa.Table"], Sequence[str]] | None,
+) -> str:
+    """Put a table's parts together, one row group per part, without holding more than one.
+
+    Args:
+        folder: the run.
+        table: its name.
+        parts: files relative to the folder, in order.
+        split: makes the ``split`` column of a part, where the table has one.
+
+    Returns:
+        The SHA-256 of the table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = make_schema(table)
+    if split is not None:
+        schema = schema.append(pa.field("split", pa.dictionary(pa.int8(), pa.string())))
+
+    def write_all(place: Path) -> None:
+        with pq.ParquetWriter(place, schema, compression="zstd") as writer:
+            for part in parts:
+                content = pq.read_table(folder / part)
+                if split is not None:
+                    column = pa.array(split(content), type=pa.string()).dictionary_encode()
+                    column = column.cast(schema.field("split").type)
+                    content = content.append_column(schema.field("split"), column)
+                writer.write_table(content)
+
+    return folder.write(f"{table}.parquet", write_all)
+
+
+def split_documents(count: int, seed: int) -> NDArray[np.bool_]:
+    """[D] whether each document belongs to the discovery half.
+
+    Of every two neighbouring documents one is drawn for either half, so that the halves are equal in
+    number and spread over the whole corpus.
+    """
+    first = np.random.default_rng(seed).random((count + 1) // 2) < 0.5
+    return np.stack([first, ~first], axis=1).reshape(-1)[:count]
+
+
+class Splitter:
+    """Which half every word belongs to: by document, or by contiguous blocks where documents are few.
+
+    With fewer than 20 documents a half could be one topic; then the words are cut into 20 blocks of equal
+    length, and of every two neighbouring blocks one is drawn for either half.
+    """
+
+    FEW = 20
+
+    def __init__(self, documents: int, words: int, seed: int) -> None:
+        self.by_blocks = documents < self.FEW
+        self.block = max(1, -(-words // self.FEW))
+        self.discovery = split_documents(self.FEW if self.by_blocks else documents, seed)
+
+    def split_words(self, word_ids: NDArray[np.int64], documents: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[W] whether words belong to the discovery half."""
+        return self.discovery[word_ids // self.block if self.by_blocks else documents]
+
+    def name_words(self, table: "pa.Table") -> list[str]:
+        """The ``split`` column of words."""
+        chosen = self.split_words(table["word_id"].to_numpy(), table["document"].to_numpy())
+        return np.where(chosen, "discovery", "heldout").tolist()
+
+    def name_documents(self, table: "pa.Table", bounds: NDArray[np.int64]) -> list[str]:
+        """The ``split`` column of documents; ``mixed`` where blocks cut a document in two.
+
+        Args:
+            table: some documents.
+            bounds: [D + 1] first word of every document of the run.
+        """
+        if not self.by_blocks:
+            return np.where(self.discovery[table["document"].to_numpy()], "discovery", "heldout").tolist()
+        names = []
+        for document in table["document"].to_pylist():
+            words = np.arange(int(bounds[document]), int(bounds[document + 1]))
+            halves = {bool(one) for one in self.discovery[np.unique(words // self.block)]}
+            names.append("mixed" if len(halves) == 2 else "heldout" if halves == {False} else "discovery")
+        return names
+
+
+def count_words(folder: RunFolder, parts: Sequence[str], documents: int) -> NDArray[np.int64]:
+    """[D + 1] first word of every document, read from the parts of ``words``."""
+    import pyarrow.parquet as pq
+
+    counts = np.zeros(documents, dtype=np.int64)
+    for part in parts:
+        counts += np.bincount(
+            pq.read_table(folder / part, columns=["document"])["document"].to_numpy(), minlength=documents
+        )
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def iterate_table(folder: RunFolder, table: str, columns: Sequence[str]) -> Iterator["pa.Table"]:
+    """The row groups of a finished table, one per shard."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(folder / f"{table}.parquet") as file:
+        for group in range(file.num_row_groups):
+            yield file.read_row_group(group, columns=list(columns))

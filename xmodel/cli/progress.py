@@ -1,0 +1,62 @@
+"""How far a run is, on stderr: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from xmodel.cli.program import report_line
+
+if TYPE_CHECKING:
+    from xmodel.alignment.features import Report
+
+STAGES = {
+    "load": "loading models and dictionaries",
+    "words": "words through both models",
+    "pair": "pairing features",
+}
+"""What the stages of a run are called in front of a person."""
+QUIET = 10.0
+"""Seconds between two plain lines."""
+
+
+@contextmanager
+def show_progress() -> "Iterator[Report]":
+    """A function that shows how far a run is, for as long as the block lasts."""
+    if sys.stderr.isatty():
+        with _show_bars() as report:
+            yield report
+    else:
+        yield _make_lines()
+
+
+@contextmanager
+def _show_bars() -> "Iterator[Report]":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        tasks = {}
+
+        def report(stage: str, done: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(STAGES.get(stage, stage), total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield report
+
+
+def _make_lines() -> "Report":
+    shown: dict[str, float] = {}
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        now = monotonic()
+        if stage in shown and now - shown[stage] < QUIET and done != total:
+            return
+        shown[stage] = now
+        count = "" if not done else f": {done:,}" if total is None else f": {done:,} of {total:,}"
+        report_line(f"{STAGES.get(stage, stage)}{count}")
+
+    return report
