@@ -23,7 +23,6 @@ from xmodel.alignment.features import run_pass
 from xmodel.alignment.pooling import POOLINGS
 from xmodel.alignment.settings import PassSettings
 from xmodel.alignment.setup import LoadOptions, SideRequest, prepare_sides
-from xmodel.alignment.tables import Splitter
 from xmodel.datasets.corpus import open_corpus
 from xmodel.pairing.correlation import correlate_pairs, find_partners
 from xmodel.pairing.halves import Shards
@@ -53,11 +52,8 @@ def judge(result, folder, features):
     shards = Shards(folder, files, bounds, features)
     import pyarrow.parquet as pq
 
-    table = pq.read_table(folder / "words.parquet", columns=["word_id", "document"])
-    documents = sum(receipt.facts["documents"] for receipt in result.receipts)
-    discovery = Splitter(documents, words, 0).split_words(
-        table["word_id"].to_numpy(), table["document"].to_numpy()
-    )
+    split = pq.read_table(folder / "words.parquet", columns=["split"])["split"].cast("string")
+    discovery = split.to_numpy() == "discovery"
     halves = [shards.select(discovery), shards.select(~discovery)]
     moments = [measure_moments(half, *features) for half in halves]
     kept = [own.firings >= MIN_FIRINGS for own in moments[0]]

@@ -46,7 +46,8 @@ def pool_one(rows, weights, sizes, pooling):
     if pooling == "max":
         best = rows[0]
         for row in rows[1:]:
-            best = np.maximum(best, row)
+            larger = np.abs(row) > np.abs(best)
+            best = np.where(larger | ((row == -best) & (row > 0)), row, best)
         return best
     total = np.zeros(len(rows[0]), np.float32)
     share = 0.0

@@ -6,13 +6,18 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from tests import slow_features
 from tests.tiny_pair import TEXT, write_exact_sae, write_gemma, write_neox
+from xmodel.alignment import shards
 from xmodel.alignment.features import run_pass
 from xmodel.alignment.settings import PassSettings
 from xmodel.alignment.setup import LoadOptions, SideRequest, prepare_sides
+from xmodel.alignment.tables import TABLES, Splitter, iterate_table, make_schema, merge_tables, write_table
+from xmodel.datasets.words import split_words
 from xmodel.errors import InputError
 from xmodel.pairing.results import Run
 from xmodel.records import Document
@@ -203,3 +208,149 @@ def test_activations_that_are_not_finite_name_site_and_document(pair, texts, tmp
 def test_a_corpus_without_words_is_refused(pair, tmp_path, texts):
     with pytest.raises(InputError, match="no word in it"):
         run(pair, texts, tmp_path, PassSettings())
+
+
+# Documents of any length: what is cut, and how halves are drawn.
+
+
+@given(
+    st.text(st.sampled_from("ab. \n\u3000é🚀"), max_size=80),
+    st.integers(1, 9),
+    st.sampled_from(["default", "whitespace", "characters"]),
+)
+def test_pieces_of_a_document_are_all_of_it_and_short(text, most, rule):
+    words = split_words(text, rule)
+    pieces = list(shards.cut_document(Document("long", text), words, most))
+    assert "".join(piece.text for piece in pieces) == text
+    assert [piece.name for piece in pieces] == [f"long (part {n})" for n in range(1, len(pieces) + 1)]
+    own = [split_words(piece.text, rule) for piece in pieces]
+    assert all(len(one) <= most for one in own)
+    assert sum(len(one) for one in own) == len(words)
+    first = 0
+    for piece, one in list(zip(pieces, own, strict=True))[:-1]:
+        reachable = range(first + max(1, most // 2), first + most + 1)
+        spaced = [word for word in reachable if words.starts[word] > words.ends[word - 1]]
+        first += len(one)
+        assert first == (spaced[-1] if spaced else reachable[-1])
+        assert piece.text[-1].isspace() == bool(spaced)
+
+
+def test_a_document_is_cut_behind_whitespace_where_there_is_some():
+    text = "one.two three.four five.six seven.eight nine.ten"
+    cut = [one.text for one in shards.cut_document(Document("", text), split_words(text), 8)]
+    assert cut == ["one.two three.four ", "five.six seven.eight ", "nine.ten"]
+    solid = "a.b.c.d.e.f.g"
+    cut = [one.text for one in shards.cut_document(Document("", solid), split_words(solid), 5)]
+    assert cut == ["a.b.c", ".d.e.", "f.g"]
+    early = "a b.c.d.e.f"
+    cut = [one.text for one in shards.cut_document(Document("", early), split_words(early), 8)]
+    assert cut == ["a b.c.d.e", ".f"]
+
+
+def test_one_long_document_makes_shards_of_bounded_size(pair, texts, tmp_path, monkeypatch):
+    long = "\n\n".join(texts)
+    settings = PassSettings(shard_words=30, skip_positions=0, massive=0)
+    _, whole, _ = run(pair, [long], tmp_path / "whole", settings)
+    assert len(whole.receipts) == 1
+    monkeypatch.setattr(shards, "LONGEST_DOCUMENT", 50)
+    _, result, _ = run(pair, [long], tmp_path / "cut", settings)
+    sizes = [receipt.facts["rule_words"] for receipt in result.receipts]
+    assert len(sizes) > 5 and max(sizes) < 80
+    assert sum(sizes) == whole.receipts[0].facts["rule_words"]
+    cut = Run(tmp_path / "cut").documents.to_pylist()
+    assert "".join(one["text"] for one in cut) == long
+    assert [one["name"] for one in cut] == [f"text 0 (part {n + 1})" for n in range(len(cut))]
+    _, again, _ = run(pair, [long], tmp_path / "cut", settings)
+    assert [one.files for one in again.receipts] == [one.files for one in result.receipts]
+
+
+def test_the_limit_of_words_counts_over_pieces(monkeypatch):
+    monkeypatch.setattr(shards, "LONGEST_DOCUMENT", 10)
+    documents = [Document("x", "word " * 35)]
+    found = list(shards.cut_shards(documents, PassSettings(words_limit=25, shard_words=5)))
+    assert [shard.words for shard in found] == [10, 10, 5]
+    assert [len(split_words(shard.documents[0].text)) for shard in found] == [10, 10, 5]
+
+
+def test_units_of_a_token_do_not_straddle():
+    for straddle in ("drop", "split"):
+        with pytest.raises(InputError, match=f"--straddle {straddle} came with --unit token"):
+            PassSettings(unit="token", straddle=straddle)
+    assert PassSettings(unit="token").straddle == "merge"
+
+
+@pytest.mark.parametrize("rows", [0, 1, 1_100_000])
+def test_a_part_of_a_table_is_one_row_group(tmp_path, rows):
+    import pyarrow as pa
+
+    folder = RunFolder(tmp_path)
+    assert "tokens_a" in TABLES
+    parts = []
+    for number, count in enumerate((3, rows, 2)):
+        columns = {
+            field.name: pa.array(np.full(count, number), field.type) for field in make_schema("tokens_a")
+        }
+        parts.append(f"parts/{number}.parquet")
+        write_table(folder, parts[-1], "tokens_a", columns)
+    merge_tables(folder, "tokens_a", parts, None)
+    found = [one["id"].to_numpy() for one in iterate_table(folder, "tokens_a", ["id"])]
+    assert [len(one) for one in found] == [3, rows, 2]
+    assert all((one == number).all() for number, one in enumerate(found))
+
+
+COUNTS = st.lists(st.one_of(st.integers(0, 3), st.integers(0, 5000)), min_size=20, max_size=70)
+
+
+def split_all(counts, seed):
+    """A splitter that knows the documents' lengths, and the half of every word."""
+    counts = np.array(counts)
+    splitter = Splitter(len(counts), int(counts.sum()), seed, counts)
+    return splitter, splitter.split_words(np.arange(counts.sum()), np.repeat(np.arange(len(counts)), counts))
+
+
+@given(COUNTS, st.integers(0, 99))
+def test_halves_differ_by_no_more_than_a_document(counts, seed):
+    splitter, chosen = split_all(counts, seed)
+    assert splitter.by_blocks == (np.count_nonzero(counts) < 20)
+    assert splitter.share == pytest.approx(chosen.mean() if len(chosen) else 0)
+    if not splitter.by_blocks:
+        assert abs(2 * int(chosen.sum()) - len(chosen)) <= max(counts)
+        ranks = sorted(np.flatnonzero(counts), key=lambda document: (-counts[document], document))
+        for one, other in zip(ranks[::2], ranks[1::2], strict=False):
+            assert splitter.discovery[one] != splitter.discovery[other]
+    again, _ = split_all(counts, seed)
+    assert np.array_equal(splitter.discovery, again.discovery)
+
+
+def test_documents_of_very_unequal_length():
+    """Neighbours of the corpus are as unequal as can be; without their lengths the halves are too."""
+    counts = [5000, 10] * 10
+    shares = [split_all(counts, seed)[0].share for seed in range(50)]
+    assert shares == [0.5] * 50
+    blind = [np.dot(Splitter(20, sum(counts), seed).discovery, counts) / sum(counts) for seed in range(50)]
+    assert min(blind) < 0.25 and max(blind) > 0.75
+    assert {Splitter(20, sum(counts), seed).share for seed in range(50)} == {0.5}
+
+
+def test_documents_of_equal_length_are_drawn_as_before():
+    for seed in range(20):
+        assert np.array_equal(split_all([7] * 33, seed)[0].discovery, Splitter(33, 7 * 33, seed).discovery)
+
+
+@given(COUNTS, st.integers(0, 99))
+def test_a_document_is_named_by_its_words(counts, seed):
+    import pyarrow as pa
+
+    splitter, chosen = split_all(counts, seed)
+    bounds = np.concatenate([[0], np.cumsum(counts)])
+    names = splitter.name_documents(pa.table({"document": np.arange(len(counts))}), bounds)
+    for document, name in enumerate(names):
+        own = set(chosen[bounds[document] : bounds[document + 1]].tolist())
+        assert name == {0: None, 2: "mixed"}.get(len(own), "discovery" if True in own else "heldout")
+
+
+def test_documents_without_words_have_no_half_in_the_table(pair, texts, tmp_path):
+    _, result, _ = run(pair, [*texts, "", " \n"], tmp_path, PassSettings())
+    halves = [one["split"] for one in Run(tmp_path).documents.to_pylist()]
+    assert halves[-2:] == [None, None] and None not in halves[:-2]
+    assert result.splitter.by_blocks

@@ -15,6 +15,7 @@ from tiny_models import KINDS, tiny_model
 
 from xmodel.errors import InputError
 from xmodel.models.capture import capture
+from xmodel.models.hub import hash_tokenizer
 from xmodel.models.language import LanguageModel, load_language_model, wrap_language_model
 from xmodel.models.sites import list_sites
 
@@ -101,23 +102,51 @@ def test_weights_in_several_files_load_and_a_lost_one_is_noticed(tmp_path: Path)
         load_language_model(tmp_path)
 
 
-def test_the_digest_is_that_of_the_weight_files(tmp_path: Path) -> None:
+def test_the_digest_is_that_of_the_weight_files_and_the_configuration(tmp_path: Path) -> None:
     save("gpt2", tmp_path)
-    inner = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
-    expected = hashlib.sha256(f"model.safetensors {inner}\n".encode()).hexdigest()
+    lines = ""
+    for name in ("model.safetensors", "config.json"):
+        lines += f"{name} {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}\n"
+    expected = hashlib.sha256(lines.encode()).hexdigest()
     assert load_language_model(tmp_path).digest == expected
+    (tmp_path / "generation_config.json").unlink()
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert load_language_model(tmp_path).digest == expected
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "layer_norm_epsilon": 1e-3}))
+    changed = load_language_model(tmp_path).digest
+    assert changed != expected
     tiny_model("gpt2", seed=1).save_pretrained(tmp_path)
-    assert load_language_model(tmp_path).digest != expected
+    assert load_language_model(tmp_path).digest not in (expected, changed)
 
 
-def test_the_digest_of_a_live_model_follows_its_weights() -> None:
+def test_the_digest_of_a_live_model_follows_its_weights_and_configuration(tmp_path: Path) -> None:
     module = tiny_model("gpt2")
     first = wrap_language_model(module).digest
     assert first == wrap_language_model(tiny_model("gpt2")).digest
+    module.save_pretrained(tmp_path)
+    assert wrap_language_model(module).digest == first
+    assert wrap_language_model(load_language_model(tmp_path).module).digest == first
+    module.config.layer_norm_epsilon *= 2
+    assert wrap_language_model(module).digest != first
+    module.config.layer_norm_epsilon /= 2
+    assert wrap_language_model(module).digest == first
     with torch.no_grad():
         module.transformer.h[1].mlp.c_fc.bias[3] += 1e-3
     assert wrap_language_model(module).digest != first
     assert len(wrap_language_model(tiny_model("gpt2").to(torch.bfloat16)).digest) == 64
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model", "tokenizer_config.json"])
+def test_the_digest_of_a_tokenizer_follows_its_files(tmp_path: Path, name: str) -> None:
+    save("gpt2", tmp_path)
+    assert hash_tokenizer(tmp_path) is None
+    (tmp_path / "tokenizer.json").write_text("one")
+    first = hash_tokenizer(tmp_path)
+    (tmp_path / "notes.txt").write_text("no tokenizer")
+    assert hash_tokenizer(tmp_path) == first
+    (tmp_path / name).write_text("another")
+    assert hash_tokenizer(tmp_path) not in (first, None)
 
 
 def test_a_hub_id_is_found_in_the_cache_without_a_connection(offline: Path, tmp_path: Path) -> None:

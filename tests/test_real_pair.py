@@ -99,7 +99,7 @@ def test_pairs_hold_on_words_they_were_not_found_on(run):
     ]
     assert abs(np.nanmean(chance)) < 0.03
     again = run.summary["reproduced"]
-    assert again["same_best_partner"] > 0.25 * again["features_a"]
+    assert again["same_best_partner"] > 0.25 * again["frequent_in_both_halves"]
 
 
 def test_the_best_pairs_fire_on_the_same_words(run):

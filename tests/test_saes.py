@@ -1,6 +1,5 @@
 """SAEs of SAELens: the same numbers as SAELens' own objects, and what their metadata says."""
 
-import hashlib
 import json
 import warnings
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from tiny_saes import ARCHITECTURES, FEATURES, WIDTH, edit_config, make_sae, randomize, rows
 
 from xmodel.models.saes import compute_fvu, load_dictionary
+from xmodel.models.weights import hash_files
 
 NORMALIZATIONS = ["none", "constant_norm_rescale", "layer_norm", "expected_average_only_in"]
 
@@ -303,7 +303,7 @@ def test_real_saes_load(shared: Path, folder: str, width: int, site: str, model:
     assert (info.width, info.features, info.architecture) == (width, 4096, "topk")
     assert (info.site, info.model, info.prepend_bos, info.context_size) == (site, model, bos, 256)
     assert (info.processing, info.signed, info.dense) == ({}, False, False)
-    assert info.digest == hashlib.sha256((path / "sae_weights.safetensors").read_bytes()).hexdigest()
+    assert info.digest == hash_files([path / "cfg.json", path / "sae_weights.safetensors"])
     x = rows(40, width)
     assert torch.equal(ours.encode(x), theirs.encode(x))
     assert torch.equal(ours.decode(ours.encode(x)), theirs(x))

@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny_pair import TinyPair, align_pair, read_run, read_texts, write_corpus, write_pair
+from tests.run_contents import read_run
+from tests.tiny_pair import TinyPair, align_pair, read_texts, write_corpus, write_pair
+from xmodel.alignment.settings import PassSettings
 from xmodel.cli import main
 from xmodel.errors import InputError
 from xmodel.run import RunFolder, explain_disk
@@ -86,6 +88,30 @@ def run_attempt(pair, corpus, out, die_at):
         align_pair(pair, corpus, out)
     except InputError as error:
         sys.exit(FULL if "the disk is full" in str(error) else 2)
+
+
+def start_over(pair: TinyPair, corpus: Path, out: Path, settings: PassSettings, removals: int):
+    """A ``--fresh`` attempt that is killed after it has removed so many files and folders of the old run."""
+    process = FORKING.Process(target=run_over, args=(pair, corpus, out, settings, removals))
+    process.start()
+    return process
+
+
+def run_over(pair, corpus, out, settings, removals):
+    torch.set_num_threads(1)
+    seen = []
+
+    def watch(remove):
+        def remove_and_count(*args, **options):
+            remove(*args, **options)
+            seen.append(args)
+            if len(seen) == removals:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return remove_and_count
+
+    os.unlink, os.rmdir = watch(os.unlink), watch(os.rmdir)
+    align_pair(pair, corpus, out, settings=settings, fresh=True)
 
 
 def die_on_rename(name, moment, time_of_it):
@@ -159,6 +185,51 @@ def test_killed_before_and_after_every_late_file_gets_its_name(pair, corpus, unb
     attempt.join()
     assert attempt.exitcode == 0
     assert read_run(out) == read_run(unbroken[0])
+
+
+def without_parts(contents):
+    return {name: content for name, content in contents.items() if not name.startswith("parts/")}
+
+
+SUM = PassSettings(shard_words=200, pool="sum")
+
+
+@pytest.fixture(scope="module")
+def summed(pair, corpus, tmp_path_factory):
+    """The same corpus with words' tokens summed, not joined by their largest or last."""
+    out = tmp_path_factory.mktemp("summed") / "run"
+    align_pair(pair, corpus, out, settings=SUM)
+    return read_run(out)
+
+
+@pytest.mark.parametrize("has_manifest", [True, False], ids=["whole", "without its manifest"])
+@pytest.mark.parametrize("removals", [1, 20, 75, 107, 108])
+def test_killed_while_starting_over_the_old_run_is_never_taken_for_the_new(
+    pair, corpus, finished, unbroken, summed, removals, has_manifest
+):
+    assert (
+        read_run(unbroken[0])["features_a/shard-00001.safetensors"]
+        != (summed["features_a/shard-00001.safetensors"])
+    )
+    if not has_manifest:
+        (finished / "manifest.json").unlink()
+    attempt = start_over(pair, corpus, finished, SUM, removals)
+    attempt.join()
+    assert attempt.exitcode == -signal.SIGKILL
+    if has_manifest and not (finished / "manifest.json").exists():
+        assert {path.name for path in finished.iterdir()} <= {".lock", "manifest.json.partial"}
+    try:
+        align_pair(pair, corpus, finished, settings=SUM)
+    except InputError as error:
+        assert "settings.pool was" in str(error) and "--fresh" in str(error)
+        again = Path(shutil.copytree(finished, finished.with_name("again")))
+        align_pair(pair, corpus, again, settings=SUM, fresh=True)
+        assert read_run(again) == summed
+        # As long as the manifest is there, the old run can be mended; its results may still be whole.
+        align_pair(pair, corpus, finished)
+        assert without_parts(read_run(finished)) == without_parts(read_run(unbroken[0]))
+    else:
+        assert read_run(finished) == summed
 
 
 def flip(path: Path, place: float = 0.5) -> None:
@@ -375,6 +446,19 @@ def test_a_file_is_never_half_written_under_its_own_name(tmp_path):
     with pytest.raises(InputError, match="disk is full"):
         folder.write("file", write_half)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"whole")]
+
+
+def test_only_what_a_run_was_writing_is_removed(tmp_path):
+    own = ["manifest.json", "components_a.npz", "parts/words-00003.parquet", "parts/shard-00003.json"]
+    own += ["features_a/shard-00003.safetensors", "parts/tokens_a-123456.parquet"]
+    others = ["download", "thesis/download", "thesis/words-00003.parquet", "features_a/deep/shard-00003.json"]
+    others += ["parts/download", "report/figure"]
+    for name in (*own, *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.partial").write_text("begun")
+    RunFolder(tmp_path).remove_partials()
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.partial")}
+    assert left == {f"{name}.partial" for name in others}
 
 
 def test_an_error_of_the_file_system_is_told_from_a_full_disk(tmp_path):

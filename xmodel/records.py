@@ -205,7 +205,7 @@ class DictionaryInfo:
     dense: bool = False
     """Whether most features are non-zero on most words."""
     digest: str = ""
-    """SHA-256 of its weights, hexadecimal; of its definition for baselines."""
+    """SHA-256 of its weights and configuration, hexadecimal; of its definition for baselines."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,16 +2,19 @@
 
 A file is written under a temporary name, flushed to the disk and renamed, so that under its own name it
 is always whole. A shard counts as done when its receipt (a small JSON file with the checksums of all its
-files) is there and the files agree with it. The manifest is written at the start and again at the end.
+files) is there, the files agree with it, and it is of the same settings, weights and versions. The manifest
+is written at the start and again at the end; nothing in a folder without one is trusted.
 """
 
 import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,19 @@ FORMAT = 1
 """Version of the folder's layout."""
 TEMPORARY = ".partial"
 """Ending of a file that is being written."""
+OWN_FOLDERS = ("parts", "features_a", "features_b", "report")
+"""Folders that a run may have; receipts are in the first."""
+OWN_FILES = (
+    "components_a.npz", "components_b.npz", "documents.parquet", "words.parquet", "tokens_a.parquet",
+    "tokens_b.parquet", "pairs.parquet", "summary.json", "manifest.json",
+)  # fmt: skip
+"""Files that a run may have, its manifest last."""
+
+_LOCK = ".lock"
+_EARLY = (_LOCK, "components_a.npz", "components_b.npz", "manifest.json" + TEMPORARY)
+# What a process that is killed before it wrote the manifest may leave; none of it is anybody's work.
+_OWN_PARTIAL = re.compile(r"[a-z_]+-\d{5,}\.(safetensors|parquet|json)" + re.escape(TEMPORARY))
+# What is being written of a shard.
 
 
 @dataclass(frozen=True)
@@ -29,10 +45,15 @@ class Receipt:
 
     number: int
     """Shard number, from 0."""
+    fingerprint: str
+    """SHA-256 of all that a shard depends on besides its documents: settings, models, dictionaries, versions.
+    A receipt with another one is that of another run."""
     files: Mapping[str, str]
     """SHA-256 by path relative to the run folder."""
     facts: Mapping[str, Any]
     """Counts that the pass needs when it goes on: documents, words, certificates, what was left out."""
+    seconds: Mapping[str, float]
+    """What the shard took, per stage."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +93,10 @@ class RunFolder:
 
     def receipt(self, number: int) -> Receipt | None:
         """The receipt of a shard, or None if the shard is not done or its receipt is damaged."""
-        place = self.path / _name_receipt(number)
-        if not place.is_file():
+        content = _read_receipt(self.path / _name_receipt(number))
+        if content is None or set(content) != {field.name for field in fields(Receipt)}:
             return None
-        try:
-            content = json.loads(place.read_bytes())
-        except ValueError:
-            return None
-        if not isinstance(content, dict) or content.pop("sha256", None) != _digest_json(content):
-            return None
-        return Receipt(content["number"], content["files"], content["facts"])
+        return Receipt(**content)
 
     def has_receipt(self, number: int) -> bool:
         """Whether a shard was ever done, be its receipt whole or not."""
@@ -89,8 +104,8 @@ class RunFolder:
 
     def write_receipt(self, receipt: Receipt) -> None:
         """Declare a shard done; the last thing written of it."""
-        content = {"number": receipt.number, "files": dict(receipt.files), "facts": dict(receipt.facts)}
-        self.write_json(_name_receipt(receipt.number), {**content, "sha256": _digest_json(content)})
+        content = asdict(receipt)
+        self.write_json(_name_receipt(receipt.number), {**content, "sha256": digest_json(content)})
 
     def find_damage(self, files: Mapping[str, str]) -> list[str]:
         """Which of these files are missing or differ from their checksum."""
@@ -162,9 +177,74 @@ class RunFolder:
         return self.write_bytes(name, text.encode())
 
     def remove_partials(self) -> None:
-        """Remove what a killed process had begun to write."""
-        for partial in self.path.rglob("*" + TEMPORARY):
-            partial.unlink(missing_ok=True)
+        """Remove what a killed process had begun to write, and no other file that ends so."""
+        for name in OWN_FILES:
+            (self.path / (name + TEMPORARY)).unlink(missing_ok=True)
+        for folder in OWN_FOLDERS:
+            for partial in (self.path / folder).glob("*" + TEMPORARY):
+                if _OWN_PARTIAL.fullmatch(partial.name):
+                    partial.unlink(missing_ok=True)
+
+    def check_place(self, fresh: bool) -> None:
+        """Refuse to write among files that are not a run's.
+
+        Whose the files are is told from a manifest or a receipt, never from names alone: ``report`` and
+        ``parts`` are names that people use.
+
+        Args:
+            fresh: whether what is there is to be replaced, also with a manifest that cannot be read.
+
+        Raises:
+            InputError: if it is a file, a folder of something else, or has a manifest that cannot be read.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path} is a file: name a folder for the run with --out.")
+        names = [one.name for one in self.path.iterdir()] if self.path.is_dir() else []
+        others = [name for name in names if name.removesuffix(TEMPORARY) not in _EARLY and name not in _EARLY]
+        if not others or self._has_readable_manifest(fresh):
+            return
+        strange = [name for name in others if name.removesuffix(TEMPORARY) not in (*OWN_FILES, *OWN_FOLDERS)]
+        if strange or not self._has_traces():
+            raise InputError(
+                f"{self.path} is not empty and holds no run (it has "
+                f"{', '.join(sorted(strange or others)[:3])}): name a new folder with --out."
+            )
+
+    def _has_readable_manifest(self, fresh: bool) -> bool:
+        try:
+            return self.manifest is not None
+        except InputError:
+            # --fresh replaces a manifest that cannot be read, but only among files that are all a run's.
+            if fresh:
+                return False
+            raise
+
+    def _has_traces(self) -> bool:
+        """Whether a run was ever begun here, manifest or not."""
+        receipts = (self.path / OWN_FOLDERS[0]).glob("shard-*.json")
+        begun = (self.path / ("manifest.json" + TEMPORARY)).is_file()
+        return begun or any(_read_receipt(place) is not None for place in receipts)
+
+    def clear(self) -> None:
+        """Remove the run.
+
+        Receipts go first and the manifest last: wherever this is interrupted, there is either the manifest
+        to say whose the rest is, or no rest. Where the manifest is lost or damaged, an empty one that is
+        being written says that a run was here.
+        """
+        self.remove_partials()
+        marker = self.path / ("manifest.json" + TEMPORARY)
+        if self._has_traces():
+            marker.touch()
+        for place in sorted((self.path / OWN_FOLDERS[0]).glob("shard-*.json")):
+            place.unlink()
+        for name in (*OWN_FOLDERS, *OWN_FILES):
+            place = self.path / name
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -177,7 +257,7 @@ class RunFolder:
 
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w")
+            handle = (self.path / _LOCK).open("w")
         except OSError as error:
             raise explain_disk(error, self.path) from error
         with handle:
@@ -206,8 +286,23 @@ def _name_receipt(number: int) -> str:
     return f"parts/shard-{number:05d}.json"
 
 
-def _digest_json(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
+def _read_receipt(place: Path) -> dict[str, Any] | None:
+    """What a receipt says, without its checksum; None where there is none or it is damaged."""
+    if not place.is_file():
+        return None
+    try:
+        content = json.loads(place.read_bytes())
+    except ValueError:
+        return None
+    if not isinstance(content, dict) or content.pop("sha256", None) != digest_json(content):
+        return None
+    return content
+
+
+def digest_json(content: Any) -> str:
+    """The SHA-256 of JSON, hexadecimal, however its keys are ordered."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digest_file(path: Path) -> str:

@@ -1,12 +1,13 @@
 """The check on the first batch that the dictionary belongs to this site of this model.
 
 Fraction of variance unexplained, FVU = sum |x - x_hat|^2 / sum |x - mean x|^2, over word tokens after the
-dictionary's own normalisation, at its own site and at all sites of the same width beside it. A dictionary
-that fits a neighbour better reads the wrong place, and nothing computed from it would mean anything.
+dictionary's own normalisation, at its own site and at all sites of the same width beside it, everywhere of
+the same tokens. A dictionary that fits a neighbour better reads the wrong place, and nothing computed from it
+would mean anything. Sites without variance, or whose FVU is not finite, say nothing and are left out.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
     import torch
 
 CHECK_TOKENS = 512
-"""Tokens of the batch that is checked: enough to tell sites apart, and little beside the run."""
+"""Tokens of the batch that is checked, BOS and tokens of no word included: enough to tell sites apart, and
+little beside the run. The median norm, and so the ceiling of the whole run, is of these tokens alone."""
+LEAST_TOKENS = 50
+"""With fewer word tokens, FVU is chance: it is measured, but nothing is concluded from it."""
 WORST_FVU = 0.9
 """Above this a dictionary explains next to nothing, and the run stops."""
 TIE = 1e-6
@@ -43,15 +47,22 @@ class Calibration:
     tokens: int
     """Word tokens it is measured on."""
     median_norm: float
-    """Median norm of word tokens at the site."""
+    """Median norm of word tokens at the site, over the first `CHECK_TOKENS` tokens of the corpus."""
     ceiling: float | None
-    """Norm above which a token is massive; None where such tokens are kept."""
+    """Norm above which a token is massive, in the whole run: `PassSettings.massive` times `median_norm`; None
+    where such tokens are kept."""
     fvu: float | None
-    """FVU at the site; None for baselines, which reconstruct by definition."""
+    """FVU at the site, always finite; None for baselines, which reconstruct by definition, and where there is
+    none."""
     neighbours: dict[str, float]
-    """FVU at the sites of the same width beside it."""
+    """FVU at the sites of the same width beside it, of the same tokens; sites without a finite one are left
+    out."""
     misfit: str | None = None
     """Why the dictionary does not seem to belong here, where the user went on all the same."""
+    checked: bool = True
+    """False where there are too few word tokens to tell whether the dictionary fits; then `note` says so."""
+    note: str | None = None
+    """What the user should be told though the run goes on; None where there is nothing to tell."""
 
     def as_json(self) -> dict[str, Any]:
         """By name."""
@@ -69,6 +80,10 @@ def calibrate(
     accept_misfit: bool = False,
 ) -> Calibration:
     """Measure norms and FVU on the first batch.
+
+    The norm above which a token is massive, in all of the run, comes from the median over this batch. Massive
+    tokens of the dictionary's own site are left out of FVU, at every site the same. With fewer than
+    `LEAST_TOKENS` left, nothing is concluded from FVU.
 
     Args:
         side: the model, dictionary and site.
@@ -92,14 +107,20 @@ def calibrate(
     ceiling = settings.massive * median if settings.massive else None
     if _reconstructs(side.dictionary):
         return Calibration(len(norms), median, ceiling, None, {})
-    fvu = {site: measure_fvu(side.dictionary, rows, settings.massive) for site, rows in at.items()}
-    own = fvu.pop(side.site)
+    kept = find_ordinary(norms, settings.massive)
+    fvu = _measure_all(side, at, kept)
+    own = fvu.pop(side.site, None)
+    if len(kept) < LEAST_TOKENS:
+        note = (
+            f"the first batch has only {len(kept)} word tokens of {side.model.name}, too few to tell whether "
+            f"{side.dictionary.info.name} fits {side.site}: that was not checked."
+        )
+        return Calibration(len(norms), median, ceiling, own, fvu, checked=False, note=note)
     misfit = _find_misfit(side, own, fvu)
     if misfit:
         everywhere = [site for site in _list_all(side) if site not in at]
         others = _read_sites(side, plan, number, ids, members, everywhere, settings, names)
-        fvu_all = {**fvu, **{s: measure_fvu(side.dictionary, x, settings.massive) for s, x in others.items()}}
-        misfit += _advise(side, own, fvu_all, len(norms))
+        misfit += _advise(own, {**fvu, **_measure_all(side, others, kept)}, len(kept))
         if not accept_misfit:
             raise InputError(misfit)
     return Calibration(len(norms), median, ceiling, own, fvu, misfit)
@@ -123,22 +144,41 @@ def list_neighbours(side: Side) -> list[str]:
     ]
 
 
-def measure_fvu(dictionary: FeatureDictionary, x: "torch.Tensor", massive: float) -> float:
-    """FVU of a dictionary on rows, massive ones left out as in the pass."""
+def measure_fvu(dictionary: FeatureDictionary, x: "torch.Tensor") -> float | None:
+    """FVU of a dictionary on rows x [n, d_in] as they are.
+
+    None where it says nothing: rows that are all equal, by which any constant is reconstructed, and rows or
+    reconstructions that are not finite, as float16 has them where it overflows.
+    """
     import torch
 
     with torch.inference_mode():
-        return compute_fvu(*dictionary.reconstruct(_drop_massive(x, massive)))
+        normalised, found = dictionary.reconstruct(x)
+        if not len(x) or bool((normalised == normalised[0]).all()):
+            return None
+        fvu = compute_fvu(normalised, found)
+    return fvu if np.isfinite(fvu) else None
 
 
-def _drop_massive(x: "torch.Tensor", massive: float) -> "torch.Tensor":
+def find_ordinary(norms: NDArray[np.float32], massive: float) -> NDArray[np.int64]:
+    """The rows of norms [n] that are at most `massive` times their median; all of them where it is 0."""
+    return np.flatnonzero(norms <= massive * np.median(norms)) if massive else np.arange(len(norms))
+
+
+def _measure_all(side: Side, at: Mapping[str, "torch.Tensor"], kept: NDArray[np.int64]) -> dict[str, float]:
+    """FVU at every site where it says something, of the same rows everywhere."""
+    found = {}
+    for site, rows in at.items():
+        fvu = measure_fvu(side.dictionary, _take(rows, kept))
+        if fvu is not None:
+            found[site] = fvu
+    return found
+
+
+def _take(x: "torch.Tensor", rows: NDArray[np.int64]) -> "torch.Tensor":
     import torch
 
-    if not massive:
-        return x
-    norms = measure_norms(x)
-    kept = np.flatnonzero(norms <= massive * np.median(norms))
-    return x[torch.from_numpy(kept).to(x.device)]
+    return x[torch.from_numpy(rows).to(x.device)]
 
 
 def _reconstructs(dictionary: FeatureDictionary) -> bool:
@@ -192,7 +232,7 @@ def _read_sites(
             check_finite(side, measure_norms(found[side.site]), batch, plan, names)
         kept = np.flatnonzero(in_words[batch.tokens] & (batch.positions >= settings.skip_positions))
         for site in sites:
-            rows[site].append(found[site][torch.from_numpy(kept).to(found[site].device)])
+            rows[site].append(_take(found[site], kept))
     if not any(len(part) for part in rows[sites[0]]):
         raise InputError(
             f"the first texts of the corpus have no word with a token of {side.model.name} that could be "
@@ -203,7 +243,13 @@ def _read_sites(
     return {site: torch.cat(parts) for site, parts in rows.items()}
 
 
-def _find_misfit(side: Side, own: float, beside: dict[str, float]) -> str | None:
+def _find_misfit(side: Side, own: float | None, beside: dict[str, float]) -> str | None:
+    if own is None:
+        return (
+            f"whether {side.dictionary.info.name} belongs to {side.site} of {side.model.name} cannot be "
+            "told: its activations there are all equal, or what it makes of them is not finite (which they "
+            "may be with --dtype float32)"
+        )
     better = min(beside, key=lambda site: beside[site], default=None)
     if better is not None and beside[better] < own - TIE:
         return (
@@ -211,7 +257,7 @@ def _find_misfit(side: Side, own: float, beside: dict[str, float]) -> str | None
             f"leaves "
             f"{own:.3f} of the variance unexplained (FVU), and {beside[better]:.3f} at {better}"
         )
-    if not own <= WORST_FVU:
+    if own > WORST_FVU:
         return (
             f"{side.dictionary.info.name} does not belong to {side.site} of {side.model.name}: there it "
             f"leaves "
@@ -221,9 +267,9 @@ def _find_misfit(side: Side, own: float, beside: dict[str, float]) -> str | None
     return None
 
 
-def _advise(side: Side, own: float, everywhere: dict[str, float], tokens: int) -> str:
+def _advise(own: float | None, everywhere: dict[str, float], tokens: int) -> str:
     best = min(everywhere, key=lambda site: everywhere[site], default=None)
-    if best is not None and everywhere[best] < min(own, WORST_FVU):
+    if best is not None and everywhere[best] < min(WORST_FVU if own is None else own, WORST_FVU):
         fits = f"Of all sites of this model it fits {best} best (FVU {everywhere[best]:.3f})"
     else:
         fits = "No site of this model fits it, so it was probably trained on another model or other weights"
@@ -246,6 +292,10 @@ def fit_components(
 ) -> Side:
     """Fit a side's principal components on the word tokens of the first shard, massive ones left out.
 
+    All words of that shard take part, those of the held-out half too: the halves are drawn when all words are
+    known, and components are fitted to activations, not to pairs. Massive are tokens whose norm is more than
+    `PassSettings.massive` times the median over that shard (the pass itself goes by `Calibration.ceiling`).
+
     They are kept in the run folder as components_a.npz or components_b.npz; a resumed run takes them from
     there.
 
@@ -265,7 +315,8 @@ def fit_components(
             fitted = None
     if fitted is None:
         x = _read_sites(side, plan, number, ids, members, [side.site], settings, names)[side.site]
-        fitted = fit_pca(side.unfitted, _drop_massive(x, settings.massive), dtype=dtype)
+        kept = find_ordinary(measure_norms(x), settings.massive)
+        fitted = fit_pca(side.unfitted, _take(x, kept), dtype=dtype)
         stream = BytesIO()
         np.savez(stream, allow_pickle=False, **fitted.pca_arrays())
         folder.write_bytes(name, stream.getvalue())

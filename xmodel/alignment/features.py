@@ -31,6 +31,8 @@ from xmodel.run import Receipt, RunFolder
 
 Report = Callable[[str, int, int | None], None]
 """Called with a stage, how much of it is done, and the total where it is known."""
+Begin = Callable[[tuple[Side, Side], tuple[Calibration, Calibration]], str]
+"""Called with both sides as they will run; tells the fingerprint of what shards depend on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +46,10 @@ class PassResult:
     """SHA-256 of the finished tables by name."""
     calibrations: tuple[Calibration, Calibration]
     attrition: list[Attrition]
-    by_blocks: bool
-    """Whether halves are blocks of words, since there are too few documents."""
+    splitter: Splitter
+    """How the words were split into halves."""
     seconds: dict[str, float]
+    """Per stage, those of the shards that earlier attempts finished included."""
 
 
 def run_pass(
@@ -57,7 +60,7 @@ def run_pass(
     *,
     seed: int = 0,
     accept_misfit: bool = False,
-    begin: Callable[[tuple[Side, Side]], None] = lambda sides: None,
+    begin: Begin = lambda sides, calibrations: "",
     report: Report = lambda stage, done, total: None,
 ) -> PassResult:
     """Write the word features of a corpus, and all tables but the pairs.
@@ -69,8 +72,9 @@ def run_pass(
         settings: see `PassSettings`.
         seed: of the split into halves.
         accept_misfit: go on where a dictionary does not fit its site.
-        begin: called with both sides as they will run, once all checks have passed and before anything of a
-            shard is written.
+        begin: called with both sides as they will run and what was measured on the first batch, once all
+            checks have passed and before anything of a shard is read or written. It tells the fingerprint of
+            all that shards depend on besides their documents: finished shards of another one do not count.
         report: told how many words are done.
 
     Raises:
@@ -88,13 +92,13 @@ def run_pass(
             "and that the word rule fits the language."
         )
     sides, calibrations = _calibrate(first, sides, folder, settings, accept_misfit, clock)
-    begin(sides)
+    fingerprint = begin(sides, calibrations)
     receipts: list[Receipt] = []
     done = words = 0
     for shard in itertools.chain([first], shards):
-        receipt = _find_finished(folder, shard)
+        receipt = _find_finished(folder, shard, fingerprint)
         if receipt is None:
-            receipt = _compute(shard, words, sides, folder, settings, clock)
+            receipt = _compute(shard, words, sides, folder, settings, fingerprint)
         receipts.append(receipt)
         done += shard.words
         words += receipt.facts["words"]
@@ -112,8 +116,17 @@ def run_pass(
             "--straddle, and the windows' length."
         )
     with clock.measure("tables"):
-        files, by_blocks = _finish_tables(folder, receipts, seed)
-    return PassResult(sides, receipts, files, calibrations, _make_ledger(receipts), by_blocks, clock.seconds)
+        files, splitter = _finish_tables(folder, receipts, seed)
+    seconds = _sum_seconds(clock, receipts)
+    return PassResult(
+        sides,
+        receipts,
+        files,
+        calibrations,
+        _make_ledger(receipts, settings.unit),
+        splitter,
+        seconds,
+    )
 
 
 def _calibrate(
@@ -150,7 +163,7 @@ def _check_some_fit(own: AlignedShard) -> None:
     )
 
 
-def _find_finished(folder: RunFolder, shard: Shard) -> Receipt | None:
+def _find_finished(folder: RunFolder, shard: Shard, fingerprint: str) -> Receipt | None:
     """The receipt of a shard that is whole; None if it must be computed.
 
     Raises:
@@ -166,7 +179,10 @@ def _find_finished(folder: RunFolder, shard: Shard) -> Receipt | None:
             f"{shard.number}. "
             "Give the same corpus, or start over with --fresh."
         )
-    return None if folder.find_damage(receipt.files) else receipt
+    # Only now: another first text also gives another ceiling, which the fingerprint covers.
+    if receipt.fingerprint != fingerprint or folder.find_damage(receipt.files):
+        return None
+    return receipt
 
 
 def _compute(
@@ -175,8 +191,9 @@ def _compute(
     sides: tuple[Side, Side],
     folder: RunFolder,
     settings: PassSettings,
-    clock: Clock,
+    fingerprint: str,
 ) -> Receipt:
+    clock = Clock()
     with clock.measure("align"):
         own = align_shard(shard, sides, settings)
     words = compute_shard(own, sides, settings, clock)
@@ -189,21 +206,34 @@ def _compute(
         for table, columns in tabulate_shard(own, kept, first_word, words).items():
             name = _part_name(table, shard.number)
             files[name] = write_table(folder, name, table, columns)
-        receipt = Receipt(shard.number, files, count_facts(own, kept, words))
-        folder.write_receipt(receipt)
+        facts = count_facts(own, kept, words)
+    seconds = {stage: round(taken, 6) for stage, taken in clock.seconds.items()}
+    receipt = Receipt(shard.number, fingerprint, files, facts, seconds)
+    folder.write_receipt(receipt)
     return receipt
+
+
+def _sum_seconds(clock: Clock, receipts: Sequence[Receipt]) -> dict[str, float]:
+    """Seconds per stage: what this process took besides the shards, and every shard's own."""
+    total = dict(clock.seconds)
+    for receipt in receipts:
+        for stage, taken in receipt.seconds.items():
+            total[stage] = total.get(stage, 0.0) + taken
+    return total
 
 
 def _part_name(table: str, number: int) -> str:
     return f"parts/{table}-{number:05d}.parquet"
 
 
-def _finish_tables(folder: RunFolder, receipts: Sequence[Receipt], seed: int) -> tuple[dict[str, str], bool]:
+def _finish_tables(
+    folder: RunFolder, receipts: Sequence[Receipt], seed: int
+) -> tuple[dict[str, str], Splitter]:
     documents = sum(receipt.facts["documents"] for receipt in receipts)
     words = sum(receipt.facts["words"] for receipt in receipts)
-    splitter = Splitter(documents, words, seed)
     parts = {table: [_part_name(table, receipt.number) for receipt in receipts] for table in TABLES}
     bounds = count_words(folder, parts["words"], documents)
+    splitter = Splitter(documents, words, seed, np.diff(bounds))
     makers: dict[str, Any] = {
         "documents": lambda table: splitter.name_documents(table, bounds),
         "words": splitter.name_words,
@@ -211,10 +241,10 @@ def _finish_tables(folder: RunFolder, receipts: Sequence[Receipt], seed: int) ->
     files = {
         f"{table}.parquet": merge_tables(folder, table, parts[table], makers.get(table)) for table in TABLES
     }
-    return files, splitter.by_blocks
+    return files, splitter
 
 
-def _make_ledger(receipts: Sequence[Receipt]) -> list[Attrition]:
+def _make_ledger(receipts: Sequence[Receipt], unit: str) -> list[Attrition]:
     """What became of documents and words on the way to the rows of the shards."""
 
     def total(fact: str) -> int:
@@ -225,10 +255,15 @@ def _make_ledger(receipts: Sequence[Receipt]) -> list[Attrition]:
         Attrition(
             "documents: ids and text fit in both models", documents, documents - total("failed_documents")
         ),
-        Attrition("words: units after joining, splitting or dropping", total("rule_words"), total("units")),
-        Attrition("words: no longer than a model's window", total("units"), total("in_windows")),
+        Attrition("words: in documents that fit", total("rule_words"), total("fitting_words")),
+        *(
+            [Attrition("words: after joining or dropping", total("fitting_words"), total("units"))]
+            if unit == "word"
+            else []
+        ),
+        Attrition(f"{unit}s: no longer than a model's window", total("units"), total("in_windows")),
         Attrition(
-            "words: with a token in both models that is no first position and not massive",
+            f"{unit}s: with a token in both models that is no first position and not massive",
             total("in_windows"),
             total("words"),
         ),

@@ -72,18 +72,24 @@ def take_groups(members: Members, groups: NDArray[np.int64]) -> Members:
 
 
 def pool_rows(
-    rows: "torch.Tensor", members: Members, bytes_of: NDArray[np.int64], pooling: Pooling
+    rows: "torch.Tensor",
+    members: Members,
+    bytes_of: NDArray[np.int64],
+    pooling: Pooling,
+    signed: bool = False,
 ) -> "torch.Tensor":
     """Make one row per group.
 
     With w the share of a token in the group (1 but under ``split``) and b the token's non-whitespace
     bytes: ``mean`` is sum(w x) / sum(w), ``sum`` is sum(w x), ``bytes`` is sum(w b x) / sum(w b),
-    ``max`` is the largest x of any token of the group, dimension by dimension and whatever its share.
+    ``max`` is the x of largest magnitude of any token of the group, with its sign, dimension by dimension
+    and whatever its share: a plain maximum of signed values would grow with the number of tokens.
 
     Args:
         rows: [E, d] one row per entry of `members`, in its order.
         members: [G] groups, none of them empty.
         bytes_of: [E] non-whitespace bytes of each entry's token.
+        signed: whether rows may be negative; only ``max`` needs to know.
         pooling: how; for ``last`` and ``first`` there must be one entry per group.
 
     Returns:
@@ -96,7 +102,11 @@ def pool_rows(
         return rows
     offsets = torch.as_tensor(members.indptr, device=rows.device)
     if pooling == "max":
-        return torch.segment_reduce(rows, "max", offsets=offsets, axis=0)
+        highest = torch.segment_reduce(rows, "max", offsets=offsets, axis=0)
+        if not signed:
+            return highest
+        lowest = torch.segment_reduce(rows, "min", offsets=offsets, axis=0)
+        return torch.where(highest >= -lowest, highest, lowest)
     weights = members.weights * bytes_of if pooling == "bytes" else np.asarray(members.weights)
     if not (weights == 1).all():
         rows = rows * torch.as_tensor(weights, dtype=rows.dtype, device=rows.device)[:, None]

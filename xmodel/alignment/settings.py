@@ -30,7 +30,7 @@ class PassSettings:
     """Stop after this many words of the corpus; None reads all of it."""
     window_words: int | None = None
     """Most words of a window; None fills the models' contexts."""
-    pool: Pooling = "max"
+    pool: Pooling = "last"
     """How a word's tokens become one row."""
     pool_before_encoding: bool = False
     """Pool the activations and encode the pooled row, instead of encoding tokens and pooling features."""
@@ -51,6 +51,11 @@ class PassSettings:
         check_pooling(self.pool)
         if self.unit not in ("word", "token"):
             raise InputError(f"unknown unit {self.unit!r}: choose word or token.")
+        if self.unit == "token" and self.straddle != "merge":
+            raise InputError(
+                f"--straddle {self.straddle} came with --unit token: it says what becomes of words that "
+                "share a token, and units that are tokens share none. Leave --straddle out, or compare words."
+            )
         for name in ("words_limit", "window_words", "batch_tokens", "shard_words", "context"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -19,7 +19,10 @@ from xmodel.alignment.extract import EXCLUDED_FIRST, EXCLUDED_MASSIVE, Clock, Si
 from xmodel.alignment.settings import PassSettings
 from xmodel.datasets.words import split_words
 from xmodel.errors import InputError
-from xmodel.records import Document, Members, WordFeatures
+from xmodel.records import Document, Members, WordFeatures, Words
+
+LONGEST_DOCUMENT = 50_000
+"""Words after which a document is cut, so that shards, and with them memory, are bounded for any corpus."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +64,15 @@ class AlignedShard:
 def cut_shards(documents: Iterable[Document], settings: PassSettings) -> Iterator[Shard]:
     """Group a stream of documents into shards of at least `settings.shard_words` words.
 
-    Stops after `settings.words_limit` words; the last document is then cut after its last word. Documents
-    without a word are kept, so that numbers are those of the corpus.
+    Documents of more than `LONGEST_DOCUMENT` words are cut, see `cut_document`, so that a shard has fewer
+    than `settings.shard_words` + `LONGEST_DOCUMENT` words; the pieces are documents from here on, each with
+    its own number. Stops after `settings.words_limit` words; the last document is then cut after its last
+    word. Documents without a word are kept.
     """
     own: list[Document] = []
     number = first = words = total = 0
     digest = hashlib.sha256()
-    for document in documents:
-        spans = split_words(document.text, settings.words)
+    for document, spans in _cut_documents(documents, settings.words):
         count = len(spans)
         if settings.words_limit is not None and total + count >= settings.words_limit:
             count = settings.words_limit - total
@@ -86,6 +90,45 @@ def cut_shards(documents: Iterable[Document], settings: PassSettings) -> Iterato
             return
     if own:
         yield Shard(number, first, own, words, digest.hexdigest())
+
+
+def _cut_documents(documents: Iterable[Document], rule: str) -> Iterator[tuple[Document, Words]]:
+    """The documents, long ones in pieces, with their words."""
+    for document in documents:
+        spans = split_words(document.text, rule)
+        if len(spans) <= LONGEST_DOCUMENT:
+            yield document, spans
+            continue
+        for piece in cut_document(document, spans, LONGEST_DOCUMENT):
+            yield piece, split_words(piece.text, rule)
+
+
+def cut_document(document: Document, words: Words, most: int) -> Iterator[Document]:
+    """Cut a document before words that follow whitespace, so that no piece has more than `most` words.
+
+    Each piece ends at the last such place that it can reach, with at least half of `most` words before it;
+    where there is none, as in a text written without spaces, between two words. Joined, the pieces are the
+    document; they are named ``NAME (part 1)``, ``NAME (part 2)``, ...
+
+    Args:
+        document: the document.
+        words: its words, by whatever rule.
+        most: 1 or more.
+    """
+    data = document.text.encode()
+    spaced = np.flatnonzero(words.starts[1:] > words.ends[:-1]) + 1
+    word = begin = number = 0
+    while begin < len(data):
+        following, number = word + most, number + 1
+        if following < len(words):
+            place = int(np.searchsorted(spaced, following, side="right")) - 1
+            if place >= 0 and int(spaced[place]) - word >= max(1, most // 2):
+                following = int(spaced[place])
+            stop = int(words.starts[following])
+        else:
+            stop = len(data)
+        yield Document(f"{document.name} (part {number})", data[begin:stop].decode())
+        word, begin = following, stop
 
 
 def align_shard(shard: Shard, sides: tuple[Side, Side], settings: PassSettings) -> AlignedShard:
@@ -194,6 +237,16 @@ def tabulate_shard(
     return tables
 
 
+def _count_fitting(aligned: AlignedTexts) -> int:
+    """Words of the documents whose ids and text fit in both models."""
+    fits = [
+        all(c.status != "failed" for c in own)
+        for own in zip(*map(aligned.certificates, range(2)), strict=True)
+    ]
+    document = np.searchsorted(aligned.flat.starts, aligned.word_starts, side="right") - 1
+    return int(np.array(fits, dtype=np.bool_)[document].sum())
+
+
 def count_facts(
     own: AlignedShard, kept: NDArray[np.int64], words: tuple[SideWords, SideWords]
 ) -> dict[str, Any]:
@@ -212,6 +265,7 @@ def count_facts(
         "corpus_sha256": own.shard.digest,
         "failed_documents": aligned.failed,
         "rule_words": own.shard.words,
+        "fitting_words": _count_fitting(aligned),
         "units": len(own.starts),
         "in_windows": int(in_windows.sum()),
         "words": len(kept),

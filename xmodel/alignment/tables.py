@@ -62,7 +62,7 @@ def merge_tables(
     folder: RunFolder,
     table: str,
     parts: Sequence[str],
-    split: Callable[["pa.Table"], Sequence[str]] | None,
+    split: Callable[["pa.Table"], Sequence[str | None]] | None,
 ) -> str:
     """Put a table's parts together, one row group per part, without holding more than one.
 
@@ -90,7 +90,8 @@ def merge_tables(
                     column = pa.array(split(content), type=pa.string()).dictionary_encode()
                     column = column.cast(schema.field("split").type)
                     content = content.append_column(schema.field("split"), column)
-                writer.write_table(content)
+                # Left to itself, pyarrow begins another row group after 1,048,576 rows.
+                writer.write_table(content, row_group_size=max(1, len(content)))
 
     return folder.write(f"{table}.parquet", write_all)
 
@@ -108,16 +109,48 @@ def split_documents(count: int, seed: int) -> NDArray[np.bool_]:
 class Splitter:
     """Which half every word belongs to: by document, or by contiguous blocks where documents are few.
 
-    With fewer than 20 documents a half could be one topic; then the words are cut into 20 blocks of equal
-    length, and of every two neighbouring blocks one is drawn for either half.
+    Documents are drawn in pairs of similar length: in order of their words, most first, and at equal numbers
+    in order of the corpus, one of every two neighbours goes to either half. So the halves differ by no more
+    words than the longest document has. Documents without words belong to neither.
+
+    With fewer than 20 documents that have words a half could be one topic; then the words are cut into 20
+    blocks of equal length, and of every two neighbouring blocks one is drawn for either half.
+
+    Args:
+        documents: D, the number of documents.
+        words: W, the number of their words.
+        seed: of the draw.
+        counts: [D] words of every document; None takes them as equal, and no document as empty.
     """
 
     FEW = 20
 
-    def __init__(self, documents: int, words: int, seed: int) -> None:
-        self.by_blocks = documents < self.FEW
+    def __init__(
+        self, documents: int, words: int, seed: int, counts: NDArray[np.int64] | None = None
+    ) -> None:
+        self._counts = np.ones(documents, dtype=np.int64) if counts is None else counts
+        filled = np.flatnonzero(self._counts)
+        self.filled = len(filled)
+        self.by_blocks = self.filled < self.FEW
         self.block = max(1, -(-words // self.FEW))
-        self.discovery = split_documents(self.FEW if self.by_blocks else documents, seed)
+        self._words = words
+        if self.by_blocks:
+            self.discovery = split_documents(self.FEW, seed)
+        else:
+            order = filled[np.argsort(-self._counts[filled], kind="stable")]
+            self.discovery = np.zeros(documents, dtype=np.bool_)
+            self.discovery[order] = split_documents(len(order), seed)
+
+    @property
+    def share(self) -> float:
+        """The share of words in the discovery half, from 0 to 1; 0 where there is no word.
+
+        Without the documents' word counts it is the share of documents, unless halves are blocks of words.
+        """
+        sizes = self._counts
+        if self.by_blocks:
+            sizes = np.diff(np.minimum(np.arange(self.FEW + 1) * self.block, self._words))
+        return float(sizes[self.discovery].sum() / max(1, sizes.sum()))
 
     def split_words(self, word_ids: NDArray[np.int64], documents: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[W] whether words belong to the discovery half."""
@@ -128,20 +161,22 @@ class Splitter:
         chosen = self.split_words(table["word_id"].to_numpy(), table["document"].to_numpy())
         return np.where(chosen, "discovery", "heldout").tolist()
 
-    def name_documents(self, table: "pa.Table", bounds: NDArray[np.int64]) -> list[str]:
-        """The ``split`` column of documents; ``mixed`` where blocks cut a document in two.
+    def name_documents(self, table: "pa.Table", bounds: NDArray[np.int64]) -> list[str | None]:
+        """The ``split`` column of documents: ``mixed`` where blocks cut one in two, None without words.
 
         Args:
             table: some documents.
             bounds: [D + 1] first word of every document of the run.
         """
-        if not self.by_blocks:
-            return np.where(self.discovery[table["document"].to_numpy()], "discovery", "heldout").tolist()
-        names = []
+        names: list[str | None] = []
         for document in table["document"].to_pylist():
-            words = np.arange(int(bounds[document]), int(bounds[document + 1]))
-            halves = {bool(one) for one in self.discovery[np.unique(words // self.block)]}
-            names.append("mixed" if len(halves) == 2 else "heldout" if halves == {False} else "discovery")
+            first, stop = int(bounds[document]), int(bounds[document + 1])
+            blocks = slice(first // self.block, -(-stop // self.block))
+            halves = set(self.discovery[blocks if self.by_blocks else [document]].tolist())
+            if first == stop:
+                names.append(None)
+            else:
+                names.append("mixed" if len(halves) == 2 else "discovery" if True in halves else "heldout")
         return names
 
 

@@ -75,13 +75,11 @@ AtMost = Annotated[
     typer.Option("--at-most", min=1, metavar="M", help="Features of A per feature of B under many_to_one."),
 ]
 Price = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--price",
-        min=0.0,
-        max=1.0,
         metavar="R",
-        help="What r a pair must be worth in the optimal assignment.",
+        help="What r a pair must be worth in the optimal assignment; the floor, or more.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -153,7 +151,7 @@ def align(
     ] = None,
     pool: Annotated[
         PoolOption, typer.Option("--pool", help="How a word's tokens become one row.")
-    ] = PoolOption.MAX,
+    ] = PoolOption.LAST,
     pool_before_encoding: Annotated[
         bool, typer.Option("--pool-before-encoding", help="Pool activations, then encode.")
     ] = False,
@@ -183,7 +181,7 @@ def align(
     skip_words: SkipWords = None,
     concepts_only: Concepts = False,
     at_most: AtMost = 3,
-    price: Price = 0.0,
+    price: Price = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, bfloat16 or float16, of the models.")
@@ -300,7 +298,7 @@ def pair(
     skip_words: SkipWords = None,
     concepts_only: Concepts = False,
     at_most: AtMost = 3,
-    price: Price = 0.0,
+    price: Price = None,
     limit: Limit = 20,
     json: Json = False,
 ) -> None:

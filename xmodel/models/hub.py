@@ -3,6 +3,7 @@
 import hashlib
 import json
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ _DESCRIPTIONS = (
     "special_tokens_map.json",
     "added_tokens.json",
     "*.py",
+)
+# What ids and the BOS token depend on.
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer.json.gz",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer_config.json",
 )
 
 
@@ -128,14 +138,24 @@ def list_weights(folder: Path) -> list[Path]:
     return sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
 
 
-def hash_weights(folder: Path) -> str:
-    """SHA-256, hexadecimal, over the names and contents of the weight files.
+def hash_model(folder: Path) -> str:
+    """SHA-256, hexadecimal, over the names and contents of the weight files and of config.json.
 
     In a cache of the hub a file is a link to a blob that is named by its SHA-256, which is then taken as it
     is; the result is the same as for a copy of the files.
     """
+    return _hash_named([*list_weights(folder), folder / "config.json"])
+
+
+def hash_tokenizer(folder: Path) -> str | None:
+    """SHA-256, hexadecimal, over the names and contents of a folder's tokenizer files; None without any."""
+    files = [folder / name for name in _TOKENIZER if (folder / name).is_file()]
+    return _hash_named(files) if files else None
+
+
+def _hash_named(files: Sequence[Path]) -> str:
     total = hashlib.sha256()
-    for path in list_weights(folder):
+    for path in files:
         blob = path.resolve().name
         if len(blob) == 64 and set(blob) <= set(string.hexdigits) and path.is_symlink():
             digest = blob

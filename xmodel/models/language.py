@@ -1,13 +1,14 @@
 """Load a language model from wherever the user has it, exactly as it is stored."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xmodel.errors import InputError
-from xmodel.models.hub import find_bos, find_model, hash_weights
+from xmodel.models.hub import find_bos, find_model, hash_model
 from xmodel.models.processed import check_processing, process_weights
 from xmodel.models.structure import find_decoder
 
@@ -47,7 +48,8 @@ class LanguageModel:
     processing: Mapping[str, Any] = field(default_factory=dict)
     """The flags of TransformerLens in force; empty for the model as it is."""
     digest: str = ""
-    """SHA-256, hexadecimal, of its weights before any processing."""
+    """SHA-256, hexadecimal, of its weights before any processing and of its config.json; for a live module of
+    its weights and its configuration."""
 
 
 def load_language_model(
@@ -84,7 +86,7 @@ def load_language_model(
         bos=find_bos(folder),
         flags=flags,
         keep=False,
-        digest=hash_weights(folder),
+        digest=hash_model(folder),
     )
 
 
@@ -105,7 +107,8 @@ def wrap_language_model(
         folder: where its tokenizer is; by default what it says it was loaded from.
         bos: id of its BOS token; by default what its config says.
         processing: as for `load_language_model`.
-        digest: SHA-256 of its weights; by default they are hashed, which takes seconds per GB.
+        digest: SHA-256 of its weights and configuration; by default they are hashed, which takes seconds per
+            GB.
 
     Raises:
         InputError: if it is in training mode or of an unknown architecture.
@@ -119,7 +122,7 @@ def wrap_language_model(
         bos=bos,
         flags=check_processing(processing),
         keep=True,
-        digest=_hash_parameters(module) if digest is None else digest,
+        digest=_hash_module(module) if digest is None else digest,
     )
 
 
@@ -246,14 +249,26 @@ def _move(module: "nn.Module", device: "torch.device", source: str) -> "nn.Modul
         ) from error
 
 
-def _hash_parameters(module: "nn.Module") -> str:
-    """SHA-256 over names, formats, shapes and bytes of all weights of a live model."""
+def _hash_module(module: Any) -> str:
+    """SHA-256 over a live model's configuration and names, formats, shapes and bytes of all its weights."""
     import torch
 
-    total = hashlib.sha256()
+    config = _drop_origin(module.config.to_dict())
+    total = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(module.state_dict().items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         # Hashing happens on the host, one tensor at a time.
         flat = tensor.detach().to("cpu").contiguous().reshape(-1)
         total.update(memoryview(flat.view(torch.uint8).numpy()))
     return total.hexdigest()
+
+
+def _drop_origin(config: Any) -> Any:
+    """A configuration without what saving writes into it, which changes nothing of what is computed.
+
+    The dtype is that of the weights, which are hashed with theirs.
+    """
+    if not isinstance(config, dict):
+        return config
+    origin = ("_name_or_path", "architectures", "dtype", "transformers_version")
+    return {key: _drop_origin(value) for key, value in config.items() if key not in origin}

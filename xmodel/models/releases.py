@@ -64,8 +64,8 @@ def load_release(
             sae = _fetch(source, release, sae_id, device, dtype)
         except (OSError, EntryNotFoundError, HfHubHTTPError) as error:
             raise explain_download(source, repository, folder, error) from error
-        weights = sorted({path for path in files if path.suffix in _WEIGHTS and path.stem != "sparsity"})
-        return wrap_sae(sae, source, hash_files(weights))
+        read = {path for path in files if path.suffix in (*_WEIGHTS, ".json") and path.stem != "sparsity"}
+        return wrap_sae(sae, source, hash_files(sorted(read)))
 
 
 def _fetch(source: str, release: str, sae_id: str, device: str, dtype: str) -> "SAE":

@@ -101,7 +101,8 @@ def load_saelens_folder(folder: Path, name: str, *, device: str, dtype: str) -> 
     """
     config = read_config(folder / "cfg.json")
     check_architecture(config, name)
-    files = [folder / WEIGHTS]
+    # The same weights under another configuration are another SAE.
+    files = [folder / "cfg.json", folder / WEIGHTS]
     with explain_damage(name), guard_saelens(name, allow_pt=False):
         from sae_lens.loading.pretrained_sae_loaders import sae_lens_disk_loader
 

@@ -102,15 +102,16 @@ def load_dictionary(
 def compute_fvu(x: "Tensor", x_hat: "Tensor") -> float:
     """The fraction of variance unexplained: sum |x - x_hat|^2 / sum |x - mean x|^2, over rows [n, d], n >= 2.
 
-    Sums are taken in float64. Rows that are all equal have no variance: then it is 0 for a perfect
-    reconstruction and infinite for any other.
+    Sums are taken in float64. Rows that are all equal, but for the rounding of their mean, have no variance:
+    then it is 0 for a perfect reconstruction and infinite for any other. It is not finite, and perhaps not a
+    number, where x or x_hat is not.
     """
     import torch
 
     exact = x.to(torch.float64)
     error = float((exact - x_hat).square().sum())
     variance = float((exact - exact.mean(0)).square().sum())
-    if variance == 0:
+    if variance <= (16 * torch.finfo(torch.float64).eps) ** 2 * float(exact.square().sum()):
         return 0.0 if error == 0 else float("inf")
     return error / variance
 

@@ -146,7 +146,7 @@ def load_sparsify_folder(folder: Path, name: str, *, device: str, dtype: str) ->
         site=_find_site(folder),
         model=model if isinstance(model, str) else None,
         context_size=context if isinstance(context, int) else None,
-        digest=hash_files([folder / WEIGHTS]),
+        digest=hash_files([folder / "cfg.json", folder / WEIGHTS]),
     )
     own = {key: tensor.to(parse_dtype(dtype)) for key, tensor in state.items()}
     return SparsifyDictionary(info, own["encoder.weight"], own["encoder.bias"], own["W_dec"], own["b_dec"], k)

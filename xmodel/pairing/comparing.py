@@ -1,12 +1,13 @@
 """The main job as one call: models, dictionaries and a corpus in, a run folder with pairs out."""
 
-import shutil
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from xmodel.alignment.calibration import Calibration
 from xmodel.alignment.extract import Side
 from xmodel.alignment.features import PassResult, Report, run_pass
 from xmodel.alignment.settings import PassSettings
@@ -16,29 +17,36 @@ from xmodel.datasets.concepts import parse_skip_words
 from xmodel.datasets.corpus import Corpus, open_corpus
 from xmodel.datasets.text_files import Cut
 from xmodel.errors import InputError
+from xmodel.models.hub import hash_tokenizer
 from xmodel.pairing.pairs import pair_features
 from xmodel.pairing.results import Run, open_run
 from xmodel.pairing.settings import PairSettings
 from xmodel.records import Document
-from xmodel.run import FORMAT, TEMPORARY, RunFolder
+from xmodel.run import FORMAT, RunFolder, digest_json
 
+UNEQUAL = 0.35
+"""Share of the words below which a half is small enough to tell the user."""
 PACKAGES = (
     "xmodel",
     "torch",
     "transformers",
     "tokenizers",
     "sae-lens",
+    "transformer-lens",
     "numpy",
     "scipy",
     "pyarrow",
     "safetensors",
+    "spacy",
 )
-OWN_NAMES = (
-    "manifest.json", "summary.json", "documents.parquet", "words.parquet", "tokens_a.parquet",
-    "tokens_b.parquet", "pairs.parquet", "features_a", "features_b", "components_a.npz", "components_b.npz",
-    "parts", "report", ".lock",
-)  # fmt: skip
-"""What a run folder may hold; --fresh removes nothing else."""
+"""Whose versions results may depend on."""
+
+_DESCRIBED = ("model", "dictionary", "site", "tokenizer", "tokenizer_sha256", "prefix", "window_tokens")
+_DIGESTED = {
+    "model.sha256": " (its weights and config.json)",
+    "dictionary.digest": " (its weights and configuration)",
+    "tokenizer_sha256": " (its tokenizer files)",
+}
 
 
 def align_models(
@@ -105,15 +113,15 @@ def align_models(
         "options": asdict(options),
         "seed": seed,
     }
-    _check_place(folder, fresh)
+    folder.check_place(fresh)
     with folder.lock():
         if fresh:
-            _clear(folder)
+            folder.clear()
         before = _compare(folder, asked)
         folder.remove_partials()
         if before is None:
-            # Components that a killed process fitted before it wrote a manifest: nobody knows of what.
-            _remove(folder, ("components_a.npz", "components_b.npz"))
+            # Components, or shards whose manifest was lost: nobody knows what they are of.
+            folder.clear()
         if before is None or not before["complete"] or _is_damaged(folder, before):
             _run(folder, asked, source, requests, settings, options, seed, report, warn)
         else:
@@ -153,12 +161,18 @@ def _run(
         "complete": False,
         "packages": _list_packages(),
         "arguments": asked,
+        "sides": {side.letter: _describe(side) for side in sides},
     }
+    _check_same_weights(folder, manifest)  # Before a wrong file is told by its consequences.
 
-    def begin(ready: tuple[Side, Side]) -> None:
-        manifest["sides"] = {side.letter: _describe(side) for side in ready}
+    def begin(ready: tuple[Side, Side], calibrations: tuple[Calibration, Calibration]) -> str:
+        manifest["sides"] = {
+            side.letter: {**_describe(side), "calibration": _drop_infinite(calibration.as_json())}
+            for side, calibration in zip(ready, calibrations, strict=True)
+        }
         _check_same_weights(folder, manifest)
         folder.write_json("manifest.json", manifest)
+        return _compute_fingerprint(manifest)
 
     result = run_pass(
         source.documents(),
@@ -170,15 +184,26 @@ def _run(
         begin=begin,
         report=report,
     )
-    if result.by_blocks:
-        warn(
-            f"the corpus has only {sum(one.facts['documents'] for one in result.receipts)} documents: the "
-            "discovery and held-out halves are contiguous blocks of words, not documents."
-        )
-    for side, calibration in zip(sides, result.calibrations, strict=True):
-        if calibration.misfit:
-            warn(f"{side.letter}: {calibration.misfit}")
+    _warn_of(result, warn)
     folder.write_json("manifest.json", _complete(manifest, result))
+
+
+def _warn_of(result: PassResult, warn: Callable[[str], None]) -> None:
+    """Tell the user what the pass has found out."""
+    halves = result.splitter
+    if halves.by_blocks:
+        warn(
+            f"the corpus has only {halves.filled} documents with words: the discovery and held-out halves "
+            "are contiguous blocks of words, not documents."
+        )
+    if not UNEQUAL < halves.share < 1 - UNEQUAL:
+        warn(
+            f"{halves.share:.0%} of the words are in the discovery half, the others held out: a few "
+            "documents are much longer than the rest."
+        )
+    for side, calibration in zip(result.sides, result.calibrations, strict=True):
+        for told in filter(None, (calibration.misfit, calibration.note)):
+            warn(f"{side.letter}: {told}")
 
 
 def _complete(manifest: dict[str, Any], result: PassResult) -> dict[str, Any]:
@@ -202,7 +227,6 @@ def _complete(manifest: dict[str, Any], result: PassResult) -> dict[str, Any]:
                 certificates[status] = certificates.get(status, 0) + count
         sides[letter] = {
             **side,
-            "calibration": result.calibrations[number].as_json(),
             "certificates": dict(sorted(certificates.items())),
             **{
                 name: sum(receipt.facts[name][number] for receipt in result.receipts)
@@ -218,7 +242,7 @@ def _complete(manifest: dict[str, Any], result: PassResult) -> dict[str, Any]:
             "sha256": result.receipts[-1].facts["corpus_sha256"],
             **total,
         },
-        "split": "blocks of words" if result.by_blocks else "documents",
+        "split": "blocks of words" if result.splitter.by_blocks else "documents",
         "attrition": [{"filter": one.filter, "in": one.entered, "out": one.left} for one in result.attrition],
         "shards": shards,
         "files": result.files,
@@ -227,6 +251,7 @@ def _complete(manifest: dict[str, Any], result: PassResult) -> dict[str, Any]:
 
 
 def _describe(side: Side) -> dict[str, Any]:
+    """What results of a side depend on; without its dictionary where that is still to be fitted."""
     model = side.model
     return {
         "model": {
@@ -237,12 +262,47 @@ def _describe(side: Side) -> dict[str, Any]:
             "width": model.width,
             "processing": dict(model.processing),
         },
-        "dictionary": {**asdict(side.dictionary.info), "processing": dict(side.dictionary.info.processing)},
+        **({} if side.unfitted else {"dictionary": _describe_dictionary(side)}),
         "site": side.site,
         "tokenizer": side.tokenizer.name,
+        "tokenizer_sha256": hash_tokenizer(Path(model.folder)),
         "prefix": list(side.prefix),
         "window_tokens": side.limit + len(side.prefix),
     }
+
+
+def _describe_dictionary(side: Side) -> dict[str, Any]:
+    info = side.dictionary.info
+    return {**asdict(info), "processing": dict(info.processing)}
+
+
+def _drop_infinite(content: Any) -> Any:
+    """The same with None for numbers that are not finite, which JSON does not have."""
+    if isinstance(content, dict):
+        return {name: _drop_infinite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_drop_infinite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _compute_fingerprint(manifest: dict[str, Any]) -> str:
+    """The SHA-256 of all that a shard depends on besides its documents; not the seed, which only splits."""
+    arguments = manifest["arguments"]
+    # Not to the last bit, in which a median may differ with the number of threads.
+    ceilings = {
+        letter: f"{side['calibration']['ceiling'] or math.inf:.4g}"
+        for letter, side in manifest["sides"].items()
+    }
+    return digest_json(
+        {
+            "settings": arguments["settings"],
+            "device": arguments["options"]["device"],
+            "dtype": arguments["options"]["dtype"],
+            "sides": {letter: _strip(side) for letter, side in manifest["sides"].items()},
+            "ceilings": ceilings,
+            "packages": manifest["packages"],
+        }
+    )
 
 
 def _list_packages() -> dict[str, str]:
@@ -253,44 +313,6 @@ def _list_packages() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def _check_place(folder: RunFolder, fresh: bool) -> None:
-    """Refuse to write among files that are not a run's; whatever manifest there is, ``fresh`` replaces it."""
-    if folder.path.exists() and not folder.path.is_dir():
-        raise InputError(f"{folder.path} is a file: name a folder for the run with --out.")
-    if folder.path.is_dir():
-        names = [one.name for one in folder.path.iterdir()]
-        others = [name for name in names if name.removesuffix(TEMPORARY) not in OWN_NAMES]
-        if others and not _holds_run(folder, fresh):
-            raise InputError(
-                f"{folder.path} is not empty and holds no run (it has {', '.join(sorted(others)[:3])}): "
-                f"name a new "
-                "folder with --out."
-            )
-
-
-def _holds_run(folder: RunFolder, fresh: bool) -> bool:
-    try:
-        return folder.manifest is not None
-    except InputError:
-        # --fresh replaces a manifest that cannot be read, but only among files that are all a run's.
-        if fresh:
-            return False
-        raise
-
-
-def _clear(folder: RunFolder) -> None:
-    _remove(folder, [name for name in OWN_NAMES if name != ".lock"])
-
-
-def _remove(folder: RunFolder, names: Iterable[str]) -> None:
-    for name in names:
-        place = folder / name
-        if place.is_dir():
-            shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
 
 
 def _compare(folder: RunFolder, asked: dict[str, Any]) -> dict[str, Any] | None:
@@ -321,17 +343,20 @@ def _list_differences(old: Any, new: Any, name: str = "") -> list[tuple[str, Any
 
 
 def _check_same_weights(folder: RunFolder, manifest: dict[str, Any]) -> None:
-    """Refuse to go on with shards that other weights or package versions began."""
+    """Refuse to go on with shards that other files or package versions began."""
     before = folder.manifest
     if before is None:
         return
     for part in ("sides", "packages"):
-        old = {k: _strip(v) for k, v in before[part].items()} if part == "sides" else before[part]
-        for name, was, now in _list_differences(old, manifest[part]):
+        old, new = before[part], manifest[part]
+        if part == "sides":
+            new = {letter: _strip(side) for letter, side in new.items()}
+            old = {letter: {key: old[letter].get(key) for key in side} for letter, side in new.items()}
+        for name, was, now in _list_differences(old, new):
+            files = next((files for end, files in _DIGESTED.items() if name.endswith(end)), "")
             raise InputError(
-                f"{folder.path} was begun with {name} {was!r}, which is now {now!r}, and results of both "
-                f"must not "
-                "be mixed: start over with --fresh, or restore what it was."
+                f"{folder.path} was begun with {name} {was!r}{files}, which is now {now!r}, and results of "
+                "both must not be mixed: start over with --fresh, or restore what it was."
             )
 
 
@@ -350,8 +375,8 @@ def _check_same_corpus(
 
 
 def _strip(side: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in side.items() if name in
-            ("model", "dictionary", "site", "tokenizer", "prefix", "window_tokens")}  # fmt: skip
+    """What `_describe` says of a side, without what was measured."""
+    return {name: value for name, value in side.items() if name in _DESCRIBED}
 
 
 def _is_damaged(folder: RunFolder, manifest: dict[str, Any]) -> bool:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 BYTES_PER_PRODUCT = 48
 """What a tile needs for each product: itself, its scores, and what top-k sets aside."""
+BLOCK_BYTES = 1 << 24
+"""Size of the columns that are standardised at a time, in the type of the result."""
+BLOCKS = 5
+"""How many times this is needed besides the result: measured, with what the allocator keeps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +81,9 @@ class DenseFeatures:
         usable = np.flatnonzero(np.isin(rows, self.names_a))
         if not len(self.names_b):
             return scores, names
-        step = max(1, self.memory // (BYTES_PER_PRODUCT * len(self.names_b)))
+        # The chosen columns of A are copied before they are multiplied.
+        copied = self.x_a.element_size() * len(self.x_a)
+        step = max(1, self.memory // max(BYTES_PER_PRODUCT * len(self.names_b), copied))
         like = {"device": self.x_a.device, "dtype": self.x_a.dtype}
         for begin in range(0, len(usable), step):
             part = usable[begin : begin + step]
@@ -130,7 +136,10 @@ def prepare_dense(
     dtype: "torch.dtype | None" = None,
     memory: int = 1 << 30,
 ) -> DenseFeatures:
-    """Standardise both sides, on the device they are on.
+    """Standardise both sides, on the device they are on, some columns at a time.
+
+    Besides its result (W times as many values of `dtype` as there are features to keep) it needs
+    `BLOCKS` * `BLOCK_BYTES`, or `BLOCKS` columns where that is more.
 
     Args:
         x_a: [W, F_A] activations of the words.
@@ -215,18 +224,41 @@ def _standardise(
             f"The features to keep came as {kept.dtype} of shape {kept.shape}; expected was one truth value "
             f"for each of {x.shape[1]} features of {side}. Give a bool array of that length."
         )
-    if not torch.isfinite(x).all():
-        raise InputError(
-            f"Activations of {side} hold values that are infinite or not a number. Leave such words out."
-        )
+    wanted = torch.arange(x.shape[1]) if kept is None else torch.from_numpy(np.flatnonzero(kept))
+    found = torch.empty((len(x), len(wanted)), dtype=dtype, device=x.device)
+    names: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
+    count = 0
+    step = max(1, BLOCK_BYTES // (found.element_size() * max(1, len(x))))
+    for first in range(0, x.shape[1], step):
+        block = x[:, first : first + step]
+        if not torch.isfinite(block).all():
+            raise InputError(
+                f"Activations of {side} hold values that are infinite or not a number. Leave such words out."
+            )
+        own = wanted[(wanted >= first) & (wanted < first + step)]
+        columns, usable = _standardise_block(block[:, (own - first).to(x.device)], dtype)
+        found[:, count : count + columns.shape[1]] = columns
+        count += columns.shape[1]
+        names.append(own[usable.cpu()].numpy().astype(np.int32))
+    return found[:, :count], np.concatenate(names)
+
+
+def _standardise_block(x: "torch.Tensor", dtype: "torch.dtype") -> tuple["torch.Tensor", "torch.Tensor"]:
+    """The usable columns of a block, of mean 0 and norm 1, and which ones they are.
+
+    The block is overwritten where it is of that type already.
+    """
+    import torch
+
     wide = x.to(dtype)
-    centred = wide - wide.mean(dim=0) if len(x) else wide
-    norms = centred.square().sum(dim=0)
-    usable = norms > max(LEAST_VARIANCE, len(x) * torch.finfo(dtype).eps ** 2) * wide.square().sum(dim=0)
-    if kept is not None:
-        usable &= torch.as_tensor(kept, device=x.device)
-    names = usable.nonzero()[:, 0]
-    return centred[:, names] / norms[names].sqrt(), names.cpu().numpy().astype(np.int32)
+    total = wide.square().sum(dim=0)
+    if len(wide):
+        wide -= wide.mean(dim=0)
+    norms = wide.square().sum(dim=0)
+    usable = norms > max(LEAST_VARIANCE, len(x) * torch.finfo(dtype).eps ** 2) * total
+    wide = wide if bool(usable.all()) else wide[:, usable]
+    wide /= norms[usable].sqrt()
+    return wide, usable
 
 
 def _start(like: "torch.Tensor", count: int, top_k: int) -> tuple["torch.Tensor", "torch.Tensor"]:

@@ -7,15 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodel.alignment.tables import iterate_table
-from xmodel.datasets.concepts import find_non_concepts, find_skipped, parse_skip_words
+from xmodel.datasets.concepts import NON_CONCEPTS, find_non_concepts, find_skipped, parse_skip_words
 from xmodel.errors import InputError
 from xmodel.pairing.halves import Shards, read_split, read_word_texts
+from xmodel.pairing.moments import measure_spreads
 from xmodel.pairing.settings import PairSettings
 from xmodel.pairing.top_words import find_top_words
 from xmodel.records import Attrition, Moments
 
 TOP_WORDS = 10
 """Strongest words of a feature by which it is judged a concept or not."""
+NON_CONCEPT_SHARE = 0.6
+"""Share of them that are no concepts, from which on the feature is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +56,7 @@ def choose_words(shards: Shards, settings: PairSettings) -> WordChoice:
         if half.sum() < 2:
             raise InputError(
                 f"the {name} half of {shards.folder.path} has {int(half.sum())} of {len(kept):,} words, "
-                f"and a "
-                "correlation needs at least two: use a longer corpus, or skip fewer words."
+                "and a correlation needs at least two: use a longer corpus, or skip fewer words."
             )
     return found
 
@@ -69,6 +71,7 @@ def choose_features(
     """
     alive = moments.firings > 0
     frequent = moments.firings >= settings.min_firings
+    varying = frequent & measure_spreads(moments, frequent).usable
     ledger = [
         Attrition(f"features {letter}: fire at all (discovery half)", len(alive), int(alive.sum())),
         Attrition(
@@ -76,16 +79,22 @@ def choose_features(
             int(alive.sum()),
             int(frequent.sum()),
         ),
+        Attrition(f"features {letter}: not the same on all words", int(frequent.sum()), int(varying.sum())),
     ]
     if not settings.drop_non_concepts:
-        return frequent, ledger
+        return varying, ledger
     chunks = shards.number_rows(letter, words.discovery)
     top, _ = find_top_words(chunks, len(alive), TOP_WORDS)
-    candidates = np.flatnonzero(frequent)
+    candidates = np.flatnonzero(varying)
     texts = read_word_texts(shards.folder, top[candidates][top[candidates] >= 0])
     own = [[texts[word] for word in row[row >= 0].tolist()] for row in top[candidates]]
-    kept = frequent.copy()
-    kept[candidates[find_non_concepts(own)]] = False
+    kept = varying.copy()
+    kept[candidates[find_non_concepts(own, share=NON_CONCEPT_SHARE)]] = False
     name = f"features {letter}: concepts by their top {TOP_WORDS} words"
-    ledger.append(Attrition(name, int(frequent.sum()), int(kept.sum())))
+    ledger.append(Attrition(name, int(varying.sum()), int(kept.sum())))
     return kept, ledger
+
+
+def describe_concepts() -> dict[str, Any]:
+    """What decides whether a feature is a concept, with the word list, for the manifest."""
+    return {"top_words": TOP_WORDS, "share": NON_CONCEPT_SHARE, **NON_CONCEPTS.as_json()}

@@ -40,18 +40,20 @@ def tabulate_pairs(
     heldout: Chunks,
     moments: tuple[Moments, Moments],
     held_moments: tuple[Moments, Moments],
+    top_k: int,
 ) -> "pa.Table":
     """The table of pairs: all listed partners both ways, and whatever a rule chose beyond them.
 
     Returns:
         The columns of pairs.parquet, by r falling, then by the features' numbers. For signed features by
-        the magnitude of r.
+        the magnitude of r. ``r_heldout`` is null where a feature does not vary on the held-out half,
+        ``runner_up_r`` and ``margin`` where A's feature has no other partner above the floor.
     """
     import pyarrow as pa
 
     width = len(moments[1].sums)
     lists = {
-        name: _list_keys(part, width, name == "b")
+        name: _list_keys(part.features[:, :top_k], width, name == "b")
         for name, part in (("a", matched.of_a), ("b", matched.of_b))
     }
     chosen = {
@@ -65,7 +67,7 @@ def tabulate_pairs(
     keys = np.unique(np.concatenate([lists["a"][0], lists["b"][0], *chosen.values()]))
     a, b = (keys // width).astype(np.int32), (keys % width).astype(np.int32)
     r, n_ab = correlate_pairs(discovery, *moments, a, b)
-    r_heldout, _ = correlate_pairs(heldout, *held_moments, a, b)
+    r_heldout, n_ab_heldout = correlate_pairs(heldout, *held_moments, a, b)
     n_a, n_b = moments[0].firings[a], moments[1].firings[b]
     rank_a, rank_b = (_look_up(keys, *lists[name]) for name in "ab")
     runner_up = _find_runner_up(matched.of_a, a, rank_a)
@@ -79,6 +81,9 @@ def tabulate_pairs(
         "n_b": n_b,
         "n_ab": n_ab,
         "jaccard": n_ab / np.maximum(n_a + n_b - n_ab, 1),
+        "n_a_heldout": held_moments[0].firings[a],
+        "n_b_heldout": held_moments[1].firings[b],
+        "n_ab_heldout": n_ab_heldout,
         "log10_p_cofiring": cofiring_log10_p(moments[0].words, n_a, n_b, n_ab),
         "runner_up_r": _mask(runner_up),
         "margin": _mask(np.abs(r) - np.abs(runner_up)),
@@ -106,10 +111,12 @@ def _mask(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.ma.masked_invalid(values)
 
 
-def _list_keys(partners: Partners, width: int, of_b: bool) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The pairs of a list as numbers a * F_B + b, ascending, and their ranks from 1."""
-    rows, ranks = np.nonzero(partners.features >= 0)
-    others = partners.features[rows, ranks].astype(np.int64)
+def _list_keys(
+    listed: NDArray[np.int32], width: int, of_b: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The pairs of a list [F, k] as numbers a * F_B + b, ascending, and their ranks from 1."""
+    rows, ranks = np.nonzero(listed >= 0)
+    others = listed[rows, ranks].astype(np.int64)
     keys = others * width + rows if of_b else rows * width + others
     order = np.argsort(keys)
     return keys[order], (ranks[order] + 1).astype(np.int32)
@@ -126,5 +133,4 @@ def _look_up(
 
 def _find_runner_up(of_a: Partners, a: NDArray[np.int32], rank_a: NDArray[np.int32]) -> NDArray[np.float64]:
     """[P] the r of A's best other partner: its second for the best pair, its best for all others."""
-    second = of_a.r[:, 1] if of_a.r.shape[1] > 1 else np.full(len(of_a.r), np.nan)
-    return np.where(rank_a == 1, second[a], of_a.r[a, 0])
+    return np.where(rank_a == 1, of_a.r[a, 1], of_a.r[a, 0])

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from xmodel.pairing.chunks import Chunks
 from xmodel.pairing.dense import prepare_dense
 from xmodel.pairing.densify import densify
-from xmodel.pairing.filters import WordChoice, choose_features, choose_words
+from xmodel.pairing.filters import choose_features, choose_words, describe_concepts
 from xmodel.pairing.greedy import match_greedy
-from xmodel.pairing.halves import Shards
 from xmodel.pairing.moments import measure_moments
 from xmodel.pairing.optimal import match_optimal
-from xmodel.pairing.pair_table import RULES, Matched, tabulate_pairs
+from xmodel.pairing.pair_table import Matched, tabulate_pairs
 from xmodel.pairing.prepared import Searchable, prepare_features
 from xmodel.pairing.results import open_shards, read_manifest
 from xmodel.pairing.settings import PairSettings
+from xmodel.pairing.summary import summarise_rules, summarise_words
 from xmodel.pairing.units import compare_units
 from xmodel.records import Attrition, Moments
 from xmodel.run import RunFolder
@@ -69,29 +69,40 @@ def pair_features(
     if not (matched.of_a.features >= 0).any():
         warn(
             f"no two features correlate by more than {settings.floor} on {int(words.discovery.sum()):,} "
-            f"words with "
-            f"at least {settings.min_firings} firings: a longer corpus or a smaller --min-firings gives more."
+            f"words with at least {settings.min_firings} firings: a longer corpus or a smaller --min-firings "
+            "gives more."
         )
+    del prepared
     held_moments = measure_moments(heldout, *shards.features)
-    table = tabulate_pairs(matched, discovery, heldout, moments, held_moments)
+    ledger += _count_partnered(matched, settings, (kept[0], kept[1]))
+    table = tabulate_pairs(matched, discovery, heldout, moments, held_moments, settings.top_k)
     digest = folder.write("pairs.parquet", lambda place: _write_parquet(table, place))
-    seconds = {**manifest["seconds"], "pair": round(perf_counter() - begin, 3)}
-    summary = _summarise(manifest, shards, words, moments, kept, table, matched, ledger, seconds)
-    summary["reproduced"] = _measure_reproduced(
-        matched, heldout, held_moments, (kept[0], kept[1]), settings, signed
-    )
+    summary = {
+        **summarise_words(manifest, shards, words, moments, (kept[0], kept[1])),
+        "pairs": summarise_rules(table, signed, matched.gap),
+        "reproduced": _measure_reproduced(
+            matched, heldout, held_moments, (kept[0], kept[1]), settings, signed
+        ),
+        "attrition": [{"filter": one.filter, "in": one.entered, "out": one.left} for one in ledger],
+    }
     chosen = manifest["arguments"]["settings"]
     if chosen["unit"] == "token" and not (signed or chosen["pool_before_encoding"]):
         summary["by_word"] = compare_units(
-            shards, words.discovery, matched.of_a, chosen["pool"], settings.min_firings
+            shards, words.discovery, matched.of_a, chosen["pool"], (kept[0], kept[1]), settings
         )
+    summary["seconds"] = {**manifest["seconds"], "pair": round(perf_counter() - begin, 3)}
     summary["pairs_sha256"] = digest
     folder.write_json("summary.json", summary)
     folder.write_json(
         "manifest.json",
         {
             **manifest,
-            "pairing": {**settings.as_json(), "skipped_words": words.skipped, "pairs_sha256": digest},
+            "pairing": {
+                **settings.as_json(),
+                "skipped_words": words.skipped,
+                "non_concepts": describe_concepts() if settings.drop_non_concepts else None,
+                "pairs_sha256": digest,
+            },
         },
     )
     return summary
@@ -121,13 +132,27 @@ def _prepare(
 
 
 def _match(prepared: Searchable, settings: PairSettings, signed: bool) -> Matched:
-    of_a, of_b = prepared.find_partners(settings.top_k, settings.floor)
+    # Two at least, so that a best partner has a runner-up to be compared with.
+    of_a, of_b = prepared.find_partners(max(settings.top_k, 2), settings.floor)
     rest: dict[str, Any] = {"floor": settings.floor, "absolute": signed}
     one_to_one = match_greedy(prepared, of_a, **rest)
     many = match_greedy(prepared, of_a, capacity=settings.at_most, **rest)
-    price = max(settings.price, settings.floor)
-    optimal, gap = match_optimal(prepared, of_a, of_b, price=price, absolute=signed)
+    optimal, gap = match_optimal(prepared, of_a, of_b, price=settings.least_worth, absolute=signed)
     return Matched(of_a, of_b, one_to_one, many, optimal, gap)
+
+
+def _count_partnered(
+    matched: Matched, settings: PairSettings, kept: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+) -> list[Attrition]:
+    """The ledger's lines on the correlation floor."""
+    return [
+        Attrition(
+            f"features {letter}: a partner with r above {settings.floor:g}",
+            int(own.sum()),
+            int((partners.features[:, 0] >= 0).sum()),
+        )
+        for letter, own, partners in zip("ab", kept, (matched.of_a, matched.of_b), strict=True)
+    ]
 
 
 def _measure_reproduced(
@@ -138,12 +163,21 @@ def _measure_reproduced(
     settings: PairSettings,
     signed: bool,
 ) -> dict[str, Any]:
-    """How many of A's features have the same best partner on the held-out half, found there afresh."""
-    of_a, _ = _prepare(heldout, moments, kept, settings, signed).find_partners(1, settings.floor)
-    first, again = matched.of_a.features[:, 0], of_a.features[:, 0]
-    both = (first >= 0) & (again >= 0)
-    same = int((first[both] == again[both]).sum())
-    return {"features_a": int((first >= 0).sum()), "found_again": int(both.sum()), "same_best_partner": same}
+    """How many of A's features have the same best partner on the held-out half, found there afresh.
+
+    Features must fire often enough on both halves.
+    """
+    first, second = (
+        own & (half.firings >= settings.min_firings) for own, half in zip(kept, moments, strict=True)
+    )
+    of_a, _ = _prepare(heldout, moments, (first, second), settings, signed).find_partners(1, settings.floor)
+    before, again = matched.of_a.features[:, 0], of_a.features[:, 0]
+    judged = first & (before >= 0)
+    return {
+        "features_a": int((before >= 0).sum()),
+        "frequent_in_both_halves": int(judged.sum()),
+        "same_best_partner": int((before[judged] == again[judged]).sum()),
+    }
 
 
 def _write_parquet(table: "pa.Table", place: Any) -> None:
@@ -154,45 +188,3 @@ def _write_parquet(table: "pa.Table", place: Any) -> None:
 
 def _read_ledger(manifest: dict[str, Any]) -> list[Attrition]:
     return [Attrition(line["filter"], line["in"], line["out"]) for line in manifest["attrition"]]
-
-
-def _summarise(
-    manifest: dict[str, Any],
-    shards: Shards,
-    words: WordChoice,
-    moments: tuple[Moments, Moments],
-    kept: list[NDArray[np.bool_]],
-    table: "pa.Table",
-    matched: Matched,
-    ledger: list[Attrition],
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    r, held = (table[name].to_numpy(zero_copy_only=False) for name in ("r", "r_heldout"))
-    rules = {}
-    for rule in RULES:
-        own = table[rule].to_numpy(zero_copy_only=False).astype(bool)
-        rules[rule] = {
-            "count": int(own.sum()),
-            "mean_r": _average(r[own]),
-            "mean_r_heldout": _average(held[own]),
-        }
-    rules["optimal"]["gap"] = float(matched.gap)
-    return {
-        "words": int(shards.bounds[-1]),
-        "discovery_words": int(words.discovery.sum()),
-        "heldout_words": int(words.heldout.sum()),
-        "documents": manifest["corpus"]["documents"],
-        "features": {
-            letter: {"total": len(own.sums), "alive": int((own.firings > 0).sum()), "kept": int(chosen.sum())}
-            for letter, own, chosen in zip("ab", moments, kept, strict=True)
-        },
-        "pairs": rules,
-        "attrition": [{"filter": one.filter, "in": one.entered, "out": one.left} for one in ledger],
-        "seconds": seconds,
-    }
-
-
-def _average(values: NDArray[np.float64]) -> float | None:
-    """The mean of the values that exist, rounded for reading; None where there is none."""
-    values = values[np.isfinite(values)]
-    return round(float(values.mean()), 6) if len(values) else None

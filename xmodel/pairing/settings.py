@@ -28,8 +28,9 @@ class PairSettings:
     tokens."""
     at_most: int = 3
     """How many of A's features may share one of B's under the rule ``many_to_one``."""
-    price: float = 0.0
-    """What r a pair must be worth in the optimal assignment for its features not to stay single."""
+    price: float | None = None
+    """What r a pair must be worth in the optimal assignment for its features not to stay single; at least
+    the floor, which None takes."""
     workers: int | None = None
     """Threads; None takes one per core. Results do not depend on it."""
     memory: int = 1 << 30
@@ -41,10 +42,20 @@ class PairSettings:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least {least}.")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers is {self.workers}: it must be at least 1.")
-        for name in ("floor", "price"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: r lies in [0, 1) here.")
+        if not 0 <= self.floor < 1:
+            raise InputError(f"floor is {self.floor}: r lies in [0, 1) here.")
+        if not self.floor <= self.least_worth < 1:
+            raise InputError(
+                f"price is {self.price} and floor is {self.floor}: pairs below the floor are never made, so "
+                "a price lies from the floor to below 1."
+            )
+
+    @property
+    def least_worth(self) -> float:
+        """The price, where None is the floor."""
+        return self.floor if self.price is None else self.price
 
     def as_json(self) -> dict[str, Any]:
         """The choices by name; not those that leave results as they are."""
-        return {name: value for name, value in asdict(self).items() if name not in ("workers", "memory")}
+        chosen = {name: value for name, value in asdict(self).items() if name not in ("workers", "memory")}
+        return {**chosen, "price": self.least_worth}

@@ -16,11 +16,17 @@ from xmodel.pairing.chunks import Chunks
 from xmodel.pairing.correlation import correlate_pairs, find_partners
 from xmodel.pairing.halves import Shards, take_rows
 from xmodel.pairing.moments import measure_moments
+from xmodel.pairing.settings import PairSettings
 from xmodel.records import Partners, WordFeatures
 
 
 def compare_units(
-    shards: Shards, chosen: NDArray[np.bool_], partners: Partners, pooling: Pooling, min_firings: int
+    shards: Shards,
+    chosen: NDArray[np.bool_],
+    partners: Partners,
+    pooling: Pooling,
+    kept: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    settings: PairSettings,
 ) -> dict[str, Any]:
     """Pair a by-token run by word, and say how far both agree.
 
@@ -29,7 +35,8 @@ def compare_units(
         chosen: [W] the tokens on which it was paired.
         partners: of A's features, by token.
         pooling: how the run would have pooled tokens to words.
-        min_firings: as for pairing by token.
+        kept: the features that were paired by token; of these, those that fire often enough by word too.
+        settings: filters, as for pairing by token.
 
     Returns:
         ``words``: number of words; ``one_token_words``: how many of them are one token; ``features_a``: how
@@ -40,8 +47,10 @@ def compare_units(
     words = _count_words(shards, chosen)
     chunks = pool_chunks(shards, chosen, pooling)
     moments = measure_moments(chunks, *shards.features)
-    kept_a, kept_b = (own.firings >= min_firings for own in moments)
-    by_word, _ = find_partners(chunks, *moments, kept_a=kept_a, kept_b=kept_b, top_k=1)
+    kept_a, kept_b = (
+        own & (half.firings >= settings.min_firings) for own, half in zip(kept, moments, strict=True)
+    )
+    by_word, _ = find_partners(chunks, *moments, kept_a=kept_a, kept_b=kept_b, top_k=1, floor=settings.floor)
     token_best, word_best = partners.features[:, 0], by_word.features[:, 0]
     both = np.flatnonzero((token_best >= 0) & (word_best >= 0))
     r, _ = correlate_pairs(chunks, *moments, both.astype(np.int32), token_best[both])

@@ -181,14 +181,14 @@ def _draw_rules(found: Mapping[str, Any], width: int) -> list[Text]:
 
 def _draw_reproduced(found: Mapping[str, Any]) -> list[Text]:
     again = found["reproduced"]
-    if not again["features_a"]:
+    judged = again["frequent_in_both_halves"]
+    if not judged:
         return []
-    share = format_share(again["same_best_partner"], again["features_a"])
-    lost = again["features_a"] - again["found_again"]
+    share = format_share(again["same_best_partner"], judged)
     sentence = (
-        f"Paired afresh on the held-out half, {share} of a's {count(again['features_a'], 'feature')} with a "
+        f"Paired afresh on the held-out half, {share} of a's {count(judged, 'feature')} that fire often "
     )
-    sentence += f"partner find the same best one ({again['same_best_partner']:,}; {lost:,} find none)."
+    sentence += f"enough there too find the same best partner ({again['same_best_partner']:,})."
     return [Text(), Text(sentence)]
 
 
