@@ -224,10 +224,19 @@ def test_a_bug_is_called_a_bug():
     assert "this is a bug in xmodel" in done.stderr.splitlines()[-1]
 
 
+def heed_interrupts():
+    """What a shell starts in the background ignores Ctrl-C, and so would the command under test."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_interrupted():
     running = subprocess.Popen(
-        (*PROGRAM, "words", *NEOX), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        (*PROGRAM, "words", *NEOX),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=heed_interrupts,
     )
     time.sleep(1.5)
     running.send_signal(signal.SIGINT)

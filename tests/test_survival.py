@@ -480,7 +480,14 @@ def test_interrupted_from_the_keyboard(pair, tmp_path):
     command = [sys.executable, "-m", "xmodel.cli", "align", "--corpus", str(corpus), "--out", str(out)]
     command += ["--sae-a", str(pair.sae_a), "--sae-b", str(pair.sae_b), "--shard-words", "200"]
     command += ["--model-a", str(pair.model_a), "--model-b", str(pair.model_b)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        # What a shell starts in the background ignores Ctrl-C, and so would the command under test.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     limit = time.monotonic() + 60
     while not (out / "parts" / "shard-00002.json").exists():
         assert running.poll() is None and time.monotonic() < limit

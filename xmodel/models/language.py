@@ -253,6 +253,7 @@ def _hash_module(module: Any) -> str:
     """SHA-256 over a live model's configuration and names, formats, shapes and bytes of all its weights."""
     import torch
 
+    find_decoder(module)  # Says so where there is none, before anything is asked of it.
     config = _drop_origin(module.config.to_dict())
     total = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(module.state_dict().items()):
