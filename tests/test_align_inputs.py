@@ -78,7 +78,7 @@ def get_refusal(ended):
     assert printed == ""
     assert "Traceback" not in told
     *progress, message = told.splitlines()
-    assert all(re.fullmatch(r"xmodel: (loading|words|pairing).*", line) for line in progress), told
+    assert all(re.fullmatch(r"xmodel: (loading|checking|words|pairing).*", line) for line in progress), told
     assert message.startswith("xmodel: ")
     return message.removeprefix("xmodel: ")
 

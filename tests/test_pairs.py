@@ -227,3 +227,25 @@ def test_top_words_are_those_of_sorting(cells, cut, count):
 
 def test_distinct_words_are_compared_without_case():
     assert list_distinct(["Whale", "whale", "sea", "WHALE", "ship"], 2) == ["Whale", "sea"]
+
+
+def test_pairing_again_begins_from_how_a_run_was_paired(tmp_path, monkeypatch, capsys):
+    from xmodel.cli import main
+
+    tiny = build_run(tmp_path / "run", pairing=PairSettings(min_firings=5, floor=0.1))
+    assert PairSettings.of_manifest(tiny.run.manifest) == PairSettings(min_firings=5, floor=0.1)
+    assert PairSettings.of_manifest({}) == PairSettings()
+
+    def pair_again(*options):
+        monkeypatch.setattr("sys.argv", ["xmodel", "pair", str(tmp_path / "run"), "--json", *options])
+        main()
+        told = capsys.readouterr()
+        assert f"the pairs in {tmp_path / 'run'} are replaced" in told.err
+        return PairSettings.of_manifest(tiny.run.manifest)
+
+    assert pair_again("--skip-words", "digits") == PairSettings(5, 0.1, skip_words="digits")
+    assert pair_again("--floor", "0.3", "--concepts-only") == PairSettings(
+        5, 0.3, skip_words="digits", drop_non_concepts=True
+    )
+    assert pair_again("--price", "0.5").least_worth == 0.5
+    assert pair_again("--defaults", "--top-k", "3") == PairSettings(top_k=3)

@@ -1,6 +1,7 @@
 """What a person sees of a run: true to the planted features, harmless, and never wider than the terminal."""
 
 import io
+import itertools
 import json
 import re
 
@@ -41,6 +42,7 @@ from xmodel.report.layout import (
     format_value,
     pad,
     show_prose,
+    wrap,
 )
 from xmodel.report.runs import describe_run, list_best_pairs, render_run
 from xmodel.report.word_features import suggest_words
@@ -186,8 +188,10 @@ def test_a_run_is_described_with_what_was_planted(tiny):
         "model": "maker/model-b",
         "dictionary": "release/sae-b",
         "architecture": "standard",
+        "signed": False,
         "site": "blocks.3.hook_resid_post",
         "fvu": 0.25,
+        "fvu_tokens": 700,
         "misfit": None,
         "certificates": {"exact": 23, "normalized": 1},
     }
@@ -211,6 +215,7 @@ def test_the_best_pairs_are_the_mutual_and_one_to_one_ones_by_r(tiny):
             "n_a",
             "n_b",
             "n_ab",
+            "n_ab_heldout",
             "mutual",
             "one_to_one",
         ):
@@ -259,10 +264,14 @@ def test_the_page_says_what_was_found(tiny):
         "filters took nothing.",
         "red green blue",
         f"xmodel features {tiny.run.path} --a 4",
+        "best pairs (mutual or one to one)",
+        "both: words on which both fire, discovery half / held-out half. top words: the distinct words",
+        "on the first word tokens of the corpus only: 700 of a, 700 of b.",
     ):
-        assert expected in page
+        assert expected in " ".join(page.split()) or expected in page
+    assert "|r|" not in page
     row = next(line for line in page.splitlines() if line.startswith("4  1 "))
-    assert re.fullmatch(r"4  1  0\.\d{3}     0\.\d{3}   100  red green blue +red green blue", row)
+    assert re.fullmatch(r"4  1  0\.\d{3}     0\.\d{3}  100/\d+ +red green blue +red green blue", row)
 
 
 def test_shared_words_are_set_off(tiny):
@@ -277,7 +286,7 @@ def test_shared_words_are_set_off(tiny):
 def test_colours_do_not_run_over_into_the_text(tiny):
     context = {"word": "sea", "before": "b" * 99, "after": "c" * 99}
     assert re.fullmatch(
-        r"\x1b\[2m…\x1b\[0mb{15}\x1b\[1msea\x1b\[0mc{20}\x1b\[2m…\x1b\[0m\n",
+        r"\x1b\[2m…\x1b\[0mb{14}\x1b\[2m\[\x1b\[0m\x1b\[1msea\x1b\[0m\x1b\[2m\]\x1b\[0mc{19}\x1b\[2m…\x1b\[0m\n",
         draw(draw_context(context, 40), 40, True),
     )
     page = draw(render_feature(describe_feature(tiny.run, "a", 0, partners=1, contexts=1), 80), 80, True)
@@ -288,7 +297,67 @@ def test_a_run_without_any_pair_says_so(tmp_path):
     made = build_run(tmp_path, pairing=PairSettings(min_firings=1000, workers=1))
     found = describe_run(made.run, 5)
     assert found["best_pairs"] == []
-    assert "No two features are each other's best partner." in draw(render_run(found, 80), 80)
+    page = " ".join(draw(render_run(found, 80), 80).split())
+    assert "No two features are each other's best partner." in page
+    assert " --a " not in page
+    assert " --word WORD" in page
+
+
+def test_a_held_out_r_that_rests_on_nothing_is_seen(tiny):
+    discovery = np.array(tiny.run.words["split"].to_pylist()) == "discovery"
+    found = describe_run(tiny.run, 20)
+    for pair in found["best_pairs"]:
+        both = (tiny.values["a"][:, pair["feature_a"]] != 0) & (tiny.values["b"][:, pair["feature_b"]] != 0)
+        assert (pair["n_ab"], pair["n_ab_heldout"]) == (both[discovery].sum(), both[~discovery].sum())
+    found["best_pairs"][0] |= {"n_ab": 49, "n_ab_heldout": 0}
+    found["best_pairs"][1] |= {"n_ab": 1200, "n_ab_heldout": 1030}
+    page = draw(render_run(found, 100), 100)
+    assert re.search(r"^4  1  .* {3}49/0 {6}red", page, re.MULTILINE)
+    assert "  1,200/1,030  " in page
+    partner = describe_feature(tiny.run, "a", 4, partners=1, contexts=1)
+    row = partner["partners"][0]
+    assert f" {row['n_ab']}/{row['n_ab_heldout']}  " in draw(render_feature(partner, 100), 100)
+
+
+def test_signed_features_are_said_to_go_by_magnitude(tiny):
+    found = describe_run(tiny.run, 5)
+    word = describe_word(tiny.run, "sea", count=1, contexts=1)
+    for side in "ab":
+        signed = {**found["sides"], side: found["sides"][side] | {"signed": True}}
+        page = draw(render_run(found | {"sides": signed}, 80), 80)
+        assert "pairs  mean |r|  held out" in page
+        assert "pairs go by |r|, and the sign of r is arbitrary." in page
+        assert "the sign of r is arbitrary" in " ".join(
+            draw(render_word(word | {"sides": signed}, 80), 80).split()
+        )
+    feature = describe_feature(tiny.run, "a", 0, partners=1, contexts=1)
+    for value in (False, True):
+        page = " ".join(draw(render_feature(feature | {"signed": value}, 80), 80).split())
+        assert ("the sign of r is arbitrary" in page) == value
+
+
+@pytest.mark.parametrize("missing", ["a", "b"])
+def test_fvu_is_explained_for_the_sides_that_have_one(tiny, missing):
+    found = describe_run(tiny.run, 1)
+    found["sides"][missing] |= {"fvu": None}
+    page = " ".join(draw(render_run(found, 80), 80).split())
+    assert f"corpus only: 700 of {'b' if missing == 'a' else 'a'}." in page
+
+
+@pytest.mark.parametrize("width", [60, 80, 81, 100])
+def test_long_filters_are_shown_whole(tiny, width):
+    found = describe_run(tiny.run, 1)
+    label = (
+        "words: with a token in both models that is no first position and not massive, 漢字 and " + "w" * 70
+    )
+    found["attrition"] = [{"filter": label, "in": 27_203, "out": 27_088}]
+    page = draw(render_run(found, width), width)
+    shown = page.partition("What the filters left\n")[2].partition("\n\n")[0]
+    assert "…" not in shown
+    assert max(map(cell_len, shown.splitlines())) == width
+    assert shown.splitlines()[0].endswith("  27,203 → 27,088  99.6%")
+    without = shown.replace("27,203 → 27,088  99.6%", "")
+    assert "".join(without.split()) == "".join(label.split())
 
 
 def test_a_run_that_is_not_paired_says_what_to_do(tmp_path):
@@ -649,6 +718,35 @@ def test_texts_are_cut_to_any_width_and_stay_harmless(text, most):
     if cell_len(shown.plain) > most and "\u2068" not in shown.plain:
         assert shown.plain.startswith(fit(shown, most).plain.removesuffix("…"))
         assert shown.plain.endswith(fit_end(shown, most).plain.removeprefix("…"))
+
+
+@given(TEXT, st.integers(2, 40))
+def test_wrapping_loses_nothing(text, most):
+    shown = show_prose(text)
+    lines = wrap(shown, most)
+    for line in lines:
+        assert cell_len(line.plain) <= most
+        assert line.plain.count("\u2068") == line.plain.count("\u2069")
+
+    def bare(plain):
+        return re.sub("[ \u2068\u2069]", "", plain)
+
+    assert bare("".join(line.plain for line in lines)) == bare(shown.plain)
+    for line, following in itertools.pairwise(lines):
+        first = following.plain.removeprefix("\u2068").split(" ")[0]
+        if " " in line.plain.strip():
+            assert cell_len(line.plain) + 1 + cell_len(first) > most
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 5, 12, 40])
+def test_a_word_in_context_is_in_brackets_at_its_place(room):
+    for word in ("sea", "漢字", "w" * 90):
+        line = draw_context({"word": word, "before": "b" * 99, "after": "c" * 99}, room).plain
+        assert cell_len(line) <= room
+        if room >= 12:
+            assert line[room * 2 // 5 - 1] == "["
+            assert line[room * 2 // 5] == word[0]
+            assert "]" in line
 
 
 @given(st.lists(TEXT.filter(bool), max_size=6), st.integers(1, 30))

@@ -204,7 +204,7 @@ def _make_manifest(listed, tables, documents, values, unit):
                 "signed": bool((values[side] < 0).any()),
             },
             "site": "blocks.3.hook_resid_post",
-            "calibration": {"fvu": 0.25, "misfit": None},
+            "calibration": {"fvu": 0.25, "tokens": 700, "misfit": None},
             "certificates": {"exact": documents - 1, "normalized": 1},
         }
         for side in "ab"

@@ -274,9 +274,10 @@ def _advise(own: float | None, everywhere: dict[str, float], tokens: int) -> str
     else:
         fits = "No site of this model fits it, so it was probably trained on another model or other weights"
     return (
-        f" ({tokens:,} word tokens of the first batch). {fits}. Correct the site in the dictionary's "
-        f"metadata, "
-        f"or name the right SAE or model; --accept-misfit goes on all the same and says so in the manifest."
+        f" ({tokens:,} word tokens of the first batch). {fits}. If the corpus begins with text of a kind "
+        "that the dictionary was not trained on (another language, lists, very little of it), try other "
+        "text; else name the right SAE, model or site. --accept-misfit goes on all the same, and the "
+        "manifest says so."
     )
 
 

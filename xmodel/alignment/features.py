@@ -88,16 +88,19 @@ def run_pass(
     if first is None or not first.words:
         raise InputError(
             "the corpus has no word in it: check that it is the right file, that --text-column names the "
-            "text, "
-            "and that the word rule fits the language."
+            "text, and that the word rule fits the language."
         )
+    report("check", 0, None)
     sides, calibrations = _calibrate(first, sides, folder, settings, accept_misfit, clock)
     fingerprint = begin(sides, calibrations)
     receipts: list[Receipt] = []
     done = words = 0
+    report("words", 0, settings.words_limit)
     for shard in itertools.chain([first], shards):
         receipt = _find_finished(folder, shard, fingerprint)
-        if receipt is None:
+        if receipt is not None:
+            report("resumed", done + shard.words, settings.words_limit)
+        else:
             receipt = _compute(shard, words, sides, folder, settings, fingerprint)
         receipts.append(receipt)
         done += shard.words
@@ -112,8 +115,7 @@ def run_pass(
         raise InputError(
             f"none of the {done:,} words of the corpus is left with a token in both models: documents whose "
             f"ids and text do not fit: {sum(r.facts['failed_documents'] for r in receipts)}; see the word "
-            f"rule, "
-            "--straddle, and the windows' length."
+            "rule, --straddle, and the windows' length."
         )
     with clock.measure("tables"):
         files, splitter = _finish_tables(folder, receipts, seed)

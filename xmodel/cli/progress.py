@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 STAGES = {
     "load": "loading models and dictionaries",
+    "check": "checking that the SAEs fit their sites",
+    "resumed": "words that an earlier attempt had finished",
     "words": "words through both models",
     "pair": "pairing features",
 }
@@ -56,7 +58,13 @@ def _make_lines() -> "Report":
         if stage in shown and now - shown[stage] < QUIET and done != total:
             return
         shown[stage] = now
-        count = "" if not done else f": {done:,}" if total is None else f": {done:,} of {total:,}"
+        count = (
+            ""
+            if not done and total is None
+            else f": {done:,}"
+            if total is None
+            else f": {done:,} of {total:,}"
+        )
         report_line(f"{STAGES.get(stage, stage)}{count}")
 
     return report

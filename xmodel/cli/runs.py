@@ -3,13 +3,30 @@
 import json as json_module
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xmodel.cli.options import (
+    AT_MOST,
+    FLOOR,
+    MIN_FIRINGS,
+    TOP_K,
+    AtMost,
+    Concepts,
+    DocumentOption,
+    Floor,
+    Json,
+    Limit,
+    MinFirings,
+    PoolOption,
+    Price,
+    SkipWords,
+    TopK,
+    UnitOption,
+)
 from xmodel.cli.program import StraddleOption, app, open_console, report_line, write_out
 from xmodel.cli.progress import show_progress
 from xmodel.errors import InputError
@@ -20,72 +37,6 @@ if TYPE_CHECKING:
     from xmodel.pairing.results import Run
 
 
-class UnitOption(StrEnum):
-    """What is compared: words, or tokens where both tokenizers are equal."""
-
-    WORD = "word"
-    TOKEN = "token"
-
-
-class PoolOption(StrEnum):
-    """How a word's tokens become one row."""
-
-    LAST = "last"
-    MEAN = "mean"
-    SUM = "sum"
-    MAX = "max"
-    FIRST = "first"
-    BYTES = "bytes"
-
-
-class DocumentOption(StrEnum):
-    """How text files are cut into documents."""
-
-    PARAGRAPHS = "paragraphs"
-    FILE = "file"
-
-
-MinFirings = Annotated[
-    int,
-    typer.Option(
-        "--min-firings", min=1, metavar="N", help="Set rarer features aside, by words they fire on."
-    ),
-]
-Floor = Annotated[float, typer.Option("--floor", min=0.0, max=1.0, metavar="R", help="Least r of a pair.")]
-TopK = Annotated[
-    int, typer.Option("--top-k", min=1, metavar="K", help="Partners kept per feature, both ways.")
-]
-SkipWords = Annotated[
-    str | None,
-    typer.Option(
-        "--skip-words",
-        metavar="FILE|KINDS",
-        help="Words left out before correlation: punctuation, digits, stop, or a file with one word a line; "
-        "several joined by commas.",
-    ),
-]
-Concepts = Annotated[
-    bool,
-    typer.Option(
-        "--concepts-only", help="Set aside features whose top words are punctuation, digits or stop words."
-    ),
-]
-AtMost = Annotated[
-    int,
-    typer.Option("--at-most", min=1, metavar="M", help="Features of A per feature of B under many_to_one."),
-]
-Price = Annotated[
-    float | None,
-    typer.Option(
-        "--price",
-        metavar="R",
-        help="What r a pair must be worth in the optimal assignment; the floor, or more.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many pairs to show.")]
-
-
 @app.command("align")
 def align(
     corpus: Annotated[
@@ -94,8 +45,7 @@ def align(
             "--corpus",
             metavar="CORPUS",
             help="A text, .jsonl or .parquet file, a folder of texts, hf:DATASET[:CONFIG[:SPLIT]], "
-            "builtin:NAME, "
-            "or - for standard input.",
+            "builtin:NAME, or - for standard input.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder of the run.")],
@@ -284,7 +234,7 @@ def align(
                 warn=report_line,
             )
     except KeyboardInterrupt:
-        report_line(f"interrupted. What is finished is in {out}: the same command goes on from there.")
+        report_line(f"interrupted. The same command goes on with whatever is finished in {out}.")
         raise
     _show_run(run, limit, json)
 
@@ -292,40 +242,57 @@ def align(
 @app.command("pair")
 def pair(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    min_firings: MinFirings = 10,
-    floor: Floor = 0.0,
-    top_k: TopK = 10,
+    min_firings: Annotated[int | None, MIN_FIRINGS] = None,
+    floor: Annotated[float | None, FLOOR] = None,
+    top_k: Annotated[int | None, TOP_K] = None,
     skip_words: SkipWords = None,
-    concepts_only: Concepts = False,
-    at_most: AtMost = 3,
+    concepts_only: Annotated[
+        bool | None,
+        typer.Option(
+            "--concepts-only/--all-features", help="Set aside features that are no concepts, or not."
+        ),
+    ] = None,
+    at_most: Annotated[int | None, AT_MOST] = None,
     price: Price = None,
+    defaults: Annotated[
+        bool,
+        typer.Option("--defaults", help="Begin from the defaults, not from how the run was paired last."),
+    ] = False,
     limit: Limit = 20,
     json: Json = False,
 ) -> None:
-    """Pair the features of a run again, with other filters; the models do not run.
+    """Pair the features of a run again, in place of its pairs; the models do not run.
+
+    What is not said stays as the run was paired last.
 
     \b
     Examples:
       xmodel pair run --min-firings 30 --skip-words punctuation,digits,stop
       xmodel pair run --concepts-only --floor 0.2
+      xmodel pair run --defaults
     """
+    from dataclasses import replace
+
     from xmodel.pairing.pairs import pair_features
     from xmodel.pairing.results import open_run
     from xmodel.pairing.settings import PairSettings
 
-    settings = PairSettings(
-        min_firings=min_firings,
-        floor=floor,
-        top_k=top_k,
-        skip_words=skip_words,
-        drop_non_concepts=concepts_only,
-        at_most=at_most,
-        price=price,
-    )
     opened = open_run(run)
-    opened.folder.check("words.parquet", opened.manifest["files"]["words.parquet"])
+    asked: dict[str, Any] = {
+        "min_firings": min_firings,
+        "floor": floor,
+        "top_k": top_k,
+        "skip_words": skip_words,
+        "drop_non_concepts": concepts_only,
+        "at_most": at_most,
+        "price": price,
+    }
+    before = PairSettings() if defaults else PairSettings.of_manifest(opened.manifest)
+    settings = replace(before, **{name: value for name, value in asked.items() if value is not None})
     with opened.folder.lock(), show_progress() as report:
         pair_features(opened.folder, settings, report=report, warn=report_line)
+    chosen = ", ".join(f"{name} {value}" for name, value in settings.as_json().items() if value is not None)
+    report_line(f"the pairs in {run} are replaced ({chosen})")
     _show_run(opened, limit, json)
 
 

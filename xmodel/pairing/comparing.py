@@ -1,6 +1,7 @@
 """The main job as one call: models, dictionaries and a corpus in, a run folder with pairs out."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -67,7 +68,7 @@ def align_models(
     seed: int = 0,
     fresh: bool = False,
     report: Report = lambda stage, done, total: None,
-    warn: Callable[[str], None] = lambda message: None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Run:
     """Align two models' words, extract their features, and pair them.
 
@@ -88,7 +89,7 @@ def align_models(
         seed: of the split into a discovery and a held-out half.
         fresh: start over where the folder already holds a run.
         report: told of progress.
-        warn: told what a user should know.
+        warn: told what a user should know; a Python warning by default.
 
     Returns:
         The run: ``.pairs``, ``.words``, ``.summary`` and more.

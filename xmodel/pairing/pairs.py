@@ -1,5 +1,6 @@
 """From a run's word features to its table of pairs: one call, which `xmodel pair` repeats at will."""
 
+import warnings
 from collections.abc import Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ def pair_features(
     settings: PairSettings,
     *,
     report: Callable[[str, int, int | None], None] = lambda stage, done, total: None,
-    warn: Callable[[str], None] = lambda message: None,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> dict[str, Any]:
     """Pair the features of a finished pass; writes pairs.parquet and summary.json.
 
@@ -42,7 +43,7 @@ def pair_features(
         folder: the run.
         settings: filters and rules.
         report: told of progress.
-        warn: told what a user should know.
+        warn: told what a user should know; a Python warning by default.
 
     Returns:
         The summary, as in summary.json.
@@ -53,6 +54,7 @@ def pair_features(
     begin = perf_counter()
     report("pair", 0, None)
     manifest = read_manifest(folder)
+    folder.check("words.parquet", manifest["files"]["words.parquet"])
     shards = open_shards(folder, manifest)
     words = choose_words(shards, settings)
     discovery, heldout = shards.select(words.discovery), shards.select(words.heldout)
@@ -68,9 +70,9 @@ def pair_features(
     matched = _match(prepared, settings, signed)
     if not (matched.of_a.features >= 0).any():
         warn(
-            f"no two features correlate by more than {settings.floor} on {int(words.discovery.sum()):,} "
-            f"words with at least {settings.min_firings} firings: a longer corpus or a smaller --min-firings "
-            "gives more."
+            f"no two features correlate by more than {settings.floor:g}: {int(kept[0].sum()):,} of a's and "
+            f"{int(kept[1].sum()):,} of b's passed the filters, on {int(words.discovery.sum()):,} words. A longer "
+            "corpus, a lower --floor or a smaller --min-firings gives more."
         )
     del prepared
     held_moments = measure_moments(heldout, *shards.features)

@@ -1,6 +1,7 @@
 """What a user may choose about pairing."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from xmodel.errors import InputError
@@ -54,6 +55,15 @@ class PairSettings:
     def least_worth(self) -> float:
         """The price, where None is the floor."""
         return self.floor if self.price is None else self.price
+
+    @classmethod
+    def of_manifest(cls, manifest: Mapping[str, Any]) -> "PairSettings":
+        """The choices with which a run was paired last; the defaults where it never was."""
+        stored = manifest.get("pairing", {})
+        own = {one.name: stored[one.name] for one in fields(cls) if one.name in stored}
+        if own.get("price") == own.get("floor"):
+            own.pop("price", None)
+        return cls(**own)
 
     def as_json(self) -> dict[str, Any]:
         """The choices by name; not those that leave results as they are."""

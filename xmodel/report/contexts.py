@@ -9,6 +9,7 @@ from rich.text import Text
 from xmodel.pairing.results import Run
 from xmodel.report.firings import is_discovery, read_rows
 from xmodel.report.layout import draw_bar, fit, fit_end, format_value, pad, show_prose
+from xmodel.report.visible import FAINT
 
 AROUND = 240
 """Bytes of context kept on either side of a word."""
@@ -98,13 +99,17 @@ def draw_contexts(
 
 
 def draw_context(context: Mapping[str, Any], room: int) -> Text:
-    """One word in context, the word at two fifths of the room whatever stands before it."""
+    """One word in context, the word at two fifths of the room whatever stands before it.
+
+    The word is in brackets, which show where it is also where there is no bold print.
+    """
     left = room * 2 // 5
-    before = fit_end(show_prose(context["before"]), left)
-    word = fit(show_prose(context["word"], "bold"), room - left)
-    after = fit(show_prose(context["after"]), room - left - cell_len(word.plain))
-    line = Text(" " * (left - cell_len(before.plain)), no_wrap=True, overflow="ignore")
-    return line.append_text(before).append_text(word).append_text(after)
+    before = fit_end(show_prose(context["before"]), left - 1)
+    word = fit(show_prose(context["word"], "bold"), room - left - 1)
+    after = fit(show_prose(context["after"]), room - left - 1 - cell_len(word.plain))
+    line = Text(" " * (left - 1 - cell_len(before.plain)), no_wrap=True, overflow="ignore")
+    line.append_text(before).append("[", FAINT).append_text(word).append("]", FAINT).append_text(after)
+    return fit(line, room)
 
 
 def _draw_activation(value: float, maximum: float) -> Text:

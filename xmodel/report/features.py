@@ -22,8 +22,16 @@ from xmodel.report.layout import (
     format_share,
     format_value,
 )
-from xmodel.report.partners import OTHER, check_count, describe_survey, list_partners
-from xmodel.report.runs import TOP_WORDS, WARNING, describe_side, draw_identity
+from xmodel.report.partners import (
+    BOTH_NOTE,
+    OTHER,
+    SIGNED_NOTE,
+    check_count,
+    describe_survey,
+    format_both,
+    list_partners,
+)
+from xmodel.report.runs import TOP_WORDS, TOP_WORDS_NOTE, WARNING, describe_side, draw_identity, is_signed
 from xmodel.report.visible import FAINT
 from xmodel.report.word_features import describe_word, render_word
 
@@ -42,12 +50,13 @@ def describe_feature(run: Run, side: str, number: int, *, partners: int, context
 
     Returns:
         What JSON can hold: ``run``; ``side``; ``feature``; ``features``, how many there are; ``model``,
-        ``dictionary``, ``site``; ``firings`` by half; ``words`` of the run; ``mean`` and ``maximum`` where it
-        fires, in the dictionary's units; ``top_words``, the different words of its strongest firings;
-        ``partners``, each with columns of pairs.parquet, ``margin`` (its r less that of this feature's best
-        other partner), and the same facts as the feature; ``unpaired``, why there are none; and
-        ``contexts``: see `read_contexts`, with the activations of this feature and its best partner under
-        ``a`` and ``b``, and under ``strongest_of`` the sides whose strongest firings it is among.
+        ``dictionary``, ``site``; ``signed``, whether either model's features are; ``firings`` by half;
+        ``words`` of the run; ``mean`` and ``maximum`` where it fires, in the dictionary's units;
+        ``top_words``, the different words of its strongest firings; ``partners``, each with columns of
+        pairs.parquet, ``margin`` (its r less that of this feature's best other partner), and the same facts
+        as the feature; ``unpaired``, why there are none; and ``contexts``: see `read_contexts`, with the
+        activations of this feature and its best partner under ``a`` and ``b``, and under ``strongest_of`` the
+        sides whose strongest firings it is among.
 
     Raises:
         InputError: if there is no such feature, it never fires, or the run is not finished, or damaged.
@@ -71,6 +80,7 @@ def describe_feature(run: Run, side: str, number: int, *, partners: int, context
         "feature": number,
         "features": run.shards.features["ab".index(side)],
         **{name: describe_side(run, side)[name] for name in ("model", "dictionary", "site")},
+        "signed": is_signed({letter: describe_side(run, letter) for letter in "ab"}),
         "words": int(run.shards.bounds[-1]),
         **describe_survey(own),
         "partners": [{**row, **describe_survey(found[row["feature"]])} for row in rows],
@@ -164,18 +174,18 @@ def _draw_partners(found: Mapping[str, Any], width: int) -> list[Text]:
         return [*lines, Text(found["unpaired"], WARNING)]
     fields = [Field(other), Field("r"), Field("held out"), Field("margin"), Field("ranks"), Field("both")]
     cells, lists = [], []
-    for row in rows:
+    for row, both in zip(rows, format_both(rows), strict=True):
         shared = find_shared(found["top_words"], row["top_words"])
         ranks = f"{row['rank_a'] or '–'} | {row['rank_b'] or '–'}"
-        numbers = format_r(row["r_heldout"]), format_r(row["margin"], sign=True), ranks, f"{row['n_ab']:,}"
+        numbers = format_r(row["r_heldout"]), format_r(row["margin"], sign=True), ranks, both
         cells.append(
             [Text(str(row["feature"]), "cyan"), Text(format_r(row["r"]), "bold"), *map(Text, numbers)]
         )
         lists.append([partial(fit_words, row["top_words"], shared=shared)])
     lines += draw_table(fields, cells, ["top words"], lists, width)
     note = "margin: r less that of the best other partner. ranks: of b among a's partners | of a among b's; "
-    note += "– is beyond the list. both: words of the discovery half on which both fire."
-    return [*lines, Text(note, FAINT)]
+    note += f"– is beyond the list. {BOTH_NOTE} {TOP_WORDS_NOTE}"
+    return [*lines, Text(f"{note} {SIGNED_NOTE}" if found["signed"] else note, FAINT)]
 
 
 def _draw_contexts(found: Mapping[str, Any], width: int) -> list[Text]:

@@ -54,6 +54,27 @@ def fit(shown: Text, most: int) -> Text:
     return shorten(shown, most) if most > 0 else Text()
 
 
+def wrap(shown: Text, most: int) -> list[Text]:
+    """Break a text into lines of at most `most` cells, at spaces where there are any."""
+    isolate, pop = "\u2068", "\u2069"
+    lines: list[Text] = []
+    while cell_len(shown.plain) > most > 0:
+        plain, stop, width = shown.plain, 0, 0
+        while stop < len(plain) and width + cell_len(plain[stop]) <= most:
+            width += cell_len(plain[stop])
+            stop += 1
+        # Where the line is full just before a space, that space is the place.
+        stop = max(plain.rfind(" ", 0, stop + 1), 0) or max(stop, 1)
+        line, shown = shown[:stop], shown[stop:]
+        if line.plain.count(isolate) > line.plain.count(pop):
+            line.append(pop)
+            shown = Text(isolate, no_wrap=True, overflow="ignore").append_text(shown)
+        lines.append(line)
+        if shown.plain.startswith(" "):
+            shown = shown[1:]
+    return [*lines, shown]
+
+
 def fit_end(shown: Text, most: int) -> Text:
     """Cut a text to `most` cells, its end kept."""
     if cell_len(shown.plain) <= most:

@@ -1,5 +1,6 @@
 """A feature's partners, seen from that feature."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,22 @@ if TYPE_CHECKING:
 
 OTHER = {"a": "b", "b": "a"}
 """The other side."""
-_KEPT = ("r", "r_heldout", "n_ab", "jaccard", "log10_p_cofiring", "rank_a", "rank_b", "mutual", "one_to_one")
+BOTH_NOTE = "both: words on which both fire, discovery half / held-out half."
+"""What `format_both` shows."""
+SIGNED_NOTE = "A dictionary is signed: pairs go by |r|, and the sign of r is arbitrary."
+"""What stands under pairs of signed features."""
+_KEPT = (
+    "r",
+    "r_heldout",
+    "n_ab",
+    "n_ab_heldout",
+    "jaccard",
+    "log10_p_cofiring",
+    "rank_a",
+    "rank_b",
+    "mutual",
+    "one_to_one",
+)
 
 
 def list_partners(pairs: "pa.Table", side: str, number: int) -> list[dict[str, Any]]:
@@ -27,6 +43,13 @@ def list_partners(pairs: "pa.Table", side: str, number: int) -> list[dict[str, A
         margin = None if rival is None else abs(row["r"]) - rival
         found.append({"feature": row[other], **{name: row[name] for name in _KEPT}, "margin": margin})
     return found
+
+
+def format_both(pairs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each pair the words on which both fire, ``49/47`` by half, the slashes under each other."""
+    halves = [(f"{pair['n_ab']:,}", f"{pair['n_ab_heldout']:,}") for pair in pairs]
+    column = max((len(heldout) for _, heldout in halves), default=0)
+    return [f"{discovery}/{heldout.ljust(column)}" for discovery, heldout in halves]
 
 
 def describe_survey(own: Survey) -> dict[str, Any]:

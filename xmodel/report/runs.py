@@ -24,11 +24,18 @@ from xmodel.report.layout import (
     format_share,
     pad,
     show_name,
+    wrap,
 )
+from xmodel.report.partners import BOTH_NOTE, SIGNED_NOTE, format_both
 from xmodel.report.visible import FAINT
 
 TOP_WORDS = 8
 """Different words listed per feature."""
+TOP_WORDS_NOTE = (
+    "top words: the distinct words on which the feature fires most strongly, over all words of the run, "
+    "strongest first."
+)
+"""What stands under top words."""
 RULE_NAMES = {
     "best_of_a": "best partner of each a",
     "best_of_b": "best partner of each b",
@@ -39,7 +46,18 @@ RULE_NAMES = {
 }
 """The rules of pairing in words."""
 WARNING = "yellow"
-_PAIR_COLUMNS = ("feature_a", "feature_b", "r", "r_heldout", "n_a", "n_b", "n_ab", "mutual", "one_to_one")
+_PAIR_COLUMNS = (
+    "feature_a",
+    "feature_b",
+    "r",
+    "r_heldout",
+    "n_a",
+    "n_b",
+    "n_ab",
+    "n_ab_heldout",
+    "mutual",
+    "one_to_one",
+)
 
 
 def describe_run(run: Run, limit: int) -> dict[str, Any]:
@@ -52,7 +70,8 @@ def describe_run(run: Run, limit: int) -> dict[str, Any]:
     Returns:
         What JSON can hold: ``run``, the folder; everything in summary.json; ``corpus``, its name; ``unit``,
         ``word`` or ``token``; ``sides``,
-        each with ``model``, ``dictionary``, ``site``, ``fvu`` (None for baselines), ``misfit`` and
+        each with ``model``, ``dictionary``, ``signed``, ``site``, ``fvu`` (None for baselines),
+        ``fvu_tokens`` (the first word tokens of the corpus, which it was measured on), ``misfit`` and
         ``certificates``; and ``best_pairs``, the mutual and one-to-one pairs of greatest r (of greatest
         magnitude for signed features): columns of pairs.parquet, and the different words of the whole run
         on which either feature fires most strongly.
@@ -91,8 +110,10 @@ def describe_side(run: Run, side: str) -> dict[str, Any]:
         "model": own["model"]["name"],
         "dictionary": own["dictionary"]["name"],
         "architecture": own["dictionary"]["architecture"],
+        "signed": own["dictionary"]["signed"],
         "site": own["site"],
         "fvu": calibration.get("fvu"),
+        "fvu_tokens": calibration.get("tokens"),
         "misfit": calibration.get("misfit"),
         "certificates": own.get("certificates", {}),
     }
@@ -150,10 +171,23 @@ def _draw_facts(found: Mapping[str, Any]) -> list[Text]:
     if known:
         same = len(known) == 2 and known[0].plain[3:] == known[1].plain[3:]
         lines += [Text("a and b: ").append_text(known[0][3:])] if same else known
-    if any(found["sides"][side]["fvu"] is not None for side in "ab"):
-        meaning = "FVU: the share of the activations' variance that the SAE does not rebuild; 0 is all of it "
-        lines.append(Text(meaning + "rebuilt, 1 no better than their mean.", FAINT))
-    return lines
+    return [*lines, *_explain_fvu(found["sides"])]
+
+
+def _explain_fvu(sides: Mapping[str, Mapping[str, Any]]) -> list[Text]:
+    """What FVU is and what it was measured on, if a side has one."""
+    measured = {side: own["fvu_tokens"] for side, own in sides.items() if own["fvu"] is not None}
+    if not measured:
+        return []
+    meaning = "FVU: the share of the activations' variance that the SAE does not rebuild; 0 is all of it "
+    meaning += "rebuilt, 1 no better than their mean. Measured on the first word tokens of the corpus only: "
+    numbers = ", ".join(f"{number:,} of {side}" for side, number in measured.items())
+    return [Text(f"{meaning}{numbers}.", FAINT)]
+
+
+def is_signed(sides: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a side's features are signed, so that pairs go by the magnitude of r."""
+    return any(own["signed"] for own in sides.values())
 
 
 def _describe_certificates(counts: Mapping[str, int], side: str) -> Text | None:
@@ -168,7 +202,9 @@ def _describe_certificates(counts: Mapping[str, int], side: str) -> Text | None:
 
 
 def _draw_rules(found: Mapping[str, Any], width: int) -> list[Text]:
-    fields = [Field("rule", right=False), Field("pairs"), Field("mean r"), Field("held out")]
+    signed = is_signed(found["sides"])
+    mean = "mean |r|" if signed else "mean r"
+    fields = [Field("rule", right=False), Field("pairs"), Field(mean), Field("held out")]
     rows: list[list[Text]] = []
     for rule, own in found["pairs"].items():
         spelled_out = rule in RULE_NAMES and width >= 56
@@ -176,6 +212,9 @@ def _draw_rules(found: Mapping[str, Any], width: int) -> list[Text]:
         means = (Text(format_r(own[mean])) for mean in ("mean_r", "mean_r_heldout"))
         rows.append([name, Text(f"{own['count']:,}"), *means])
     lines = draw_heading("Pairs") + draw_table(fields, rows, [], [[]] * len(rows), width)
+    if signed:
+        note = f"{SIGNED_NOTE} held out: the mean of r there, counted as positive where its sign is the same."
+        lines.append(Text(note, FAINT))
     return [*lines, *_draw_reproduced(found), *_draw_agreement(found)]
 
 
@@ -220,7 +259,10 @@ def _draw_ledger(found: Mapping[str, Any], width: int) -> list[Text]:
         own = Text(no_wrap=True, overflow="ignore").append_text(pad(Text(number), column, right=True))
         own.append("  ").append(percent.rjust(last), FAINT)
         if room >= 30:
-            lines.append(pad(fit(label, room), room).append("  ").append_text(own))
+            label, *more = wrap(label, room)
+            lines.append(pad(label, room).append("  ").append_text(own))
+            for rest in more:
+                lines += [Text("  ").append_text(line) for line in wrap(rest, room - 2)]
         else:
             lines += [Text(label.plain), fit(Text("  ").append_text(own), width)]
     if idle:
@@ -235,7 +277,7 @@ def _draw_best(found: Mapping[str, Any], width: int) -> list[Text]:
         return [Text(), Text("No two features are each other's best partner.", WARNING)]
     fields = [Field("a"), Field("b"), Field("r"), Field("held out"), Field("both")]
     rows, lists = [], []
-    for pair in pairs:
+    for pair, both in zip(pairs, format_both(pairs), strict=True):
         shared = find_shared(pair["top_words_a"], pair["top_words_b"])
         rows.append(
             [
@@ -243,22 +285,22 @@ def _draw_best(found: Mapping[str, Any], width: int) -> list[Text]:
                 Text(str(pair["feature_b"]), "cyan"),
                 Text(format_r(pair["r"]), "bold"),
                 Text(format_r(pair["r_heldout"])),
-                Text(f"{pair['n_ab']:,}"),
+                Text(both),
             ]
         )
         lists.append([partial(fit_words, pair[f"top_words_{side}"], shared=shared) for side in "ab"])
     title = f"The {len(pairs)} best pairs" if len(pairs) > 1 else "The best pair"
+    title += " (mutual or one to one)"
     lines = draw_heading(title) + draw_table(fields, rows, ["top words of a", "top words of b"], lists, width)
-    note = "both: words of the discovery half on which both fire."
-    return [*lines, Text(note, FAINT)]
+    return [*lines, Text(f"{BOTH_NOTE} {TOP_WORDS_NOTE}", FAINT)]
 
 
 def _draw_next(found: Mapping[str, Any], width: int) -> list[Text]:
     """Where everything is, and what to type next; what a command is for is said where there is room."""
     run = shlex.quote(found["run"])
-    example = found["best_pairs"][0]["feature_a"] if found["best_pairs"] else 0
+    best = [pair["feature_a"] for pair in found["best_pairs"][:1]]
     commands = [
-        (show_name(f"xmodel features {run} --a {example}"), "a feature in context"),
+        *((show_name(f"xmodel features {run} --a {one}"), "a feature in context") for one in best),
         (show_name(f"xmodel features {run} --word WORD"), "the features of a word"),
         (show_name(f"xmodel pair {run} --help"), "pair again, with other filters"),
     ]

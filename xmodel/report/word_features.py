@@ -27,8 +27,8 @@ from xmodel.report.layout import (
     format_share,
     show_name,
 )
-from xmodel.report.partners import OTHER, check_count, describe_survey, list_partners
-from xmodel.report.runs import TOP_WORDS, WARNING, describe_side, draw_identity
+from xmodel.report.partners import OTHER, SIGNED_NOTE, check_count, describe_survey, list_partners
+from xmodel.report.runs import TOP_WORDS, TOP_WORDS_NOTE, WARNING, describe_side, draw_identity, is_signed
 from xmodel.report.visible import FAINT
 
 _SUGGESTIONS = 5
@@ -242,7 +242,8 @@ def render_word(found: Mapping[str, Any], width: int) -> RenderableType:
         parts += _draw_features(found, side, width)
     note = "r: Pearson's r of the feature's activation with the word's indicator, over all words. mean: over "
     note += "the word's occurrences, relative to the feature's greatest activation. on: share of the "
-    note += "occurrences that it fires on. Then its best partner in the other model, and their r."
+    note += "occurrences that it fires on. Then its best partner in the other model, and their r. "
+    note += TOP_WORDS_NOTE + (f" {SIGNED_NOTE}" if is_signed(found["sides"]) else "")
     parts.append(Text(note, FAINT))
     parts += _draw_occurrences(found, total, width)
     return Group(*parts)
