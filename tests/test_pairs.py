@@ -238,8 +238,10 @@ def test_pairing_again_begins_from_how_a_run_was_paired(tmp_path, monkeypatch, c
 
     def pair_again(*options):
         monkeypatch.setattr("sys.argv", ["xmodel", "pair", str(tmp_path / "run"), "--json", *options])
-        main()
+        with pytest.raises(SystemExit) as ended:
+            main()
         told = capsys.readouterr()
+        assert ended.value.code in (0, None), told.err
         assert f"the pairs in {tmp_path / 'run'} are replaced" in told.err
         return PairSettings.of_manifest(tiny.run.manifest)
 

@@ -71,8 +71,8 @@ def pair_features(
     if not (matched.of_a.features >= 0).any():
         warn(
             f"no two features correlate by more than {settings.floor:g}: {int(kept[0].sum()):,} of a's and "
-            f"{int(kept[1].sum()):,} of b's passed the filters, on {int(words.discovery.sum()):,} words. A longer "
-            "corpus, a lower --floor or a smaller --min-firings gives more."
+            f"{int(kept[1].sum()):,} of b's passed the filters, on {int(words.discovery.sum()):,} words. A "
+            "longer corpus, a lower --floor or a smaller --min-firings gives more."
         )
     del prepared
     held_moments = measure_moments(heldout, *shards.features)
