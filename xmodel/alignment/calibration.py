@@ -29,7 +29,7 @@ from xmodel.run import RunFolder
 if TYPE_CHECKING:
     import torch
 
-CHECK_TOKENS = 512
+CHECK_TOKENS = 384
 """Tokens of the batch that is checked, BOS and tokens of no word included: enough to tell sites apart, and
 little beside the run. The median norm, and so the ceiling of the whole run, is of these tokens alone."""
 LEAST_TOKENS = 50
