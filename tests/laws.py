@@ -209,6 +209,9 @@ def check_locality(old: Alignment, new: Alignment, place: int) -> None:
         start, end = before[n]
         if has_flag(left.flags[n] | right.flags[n], fuzzy):
             continue
+        # Of a run of spaces that a tokenizer shortens, its one token may be said to be any.
+        if not old.text.encode()[start:end].strip():
+            continue
         if n >= 0 and end < cut:
             assert after[n] == (start, end), (new.text, n, before[n], after[n])
         if n < 0 and start > cut:
