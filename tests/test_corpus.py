@@ -1,8 +1,7 @@
-"""Corpora: what is cut where, that nothing is lost, every source, and every input that must be refused."""
+"""Corpora: every local source, what documents it gives, and every input that must be refused."""
 
 import gzip
 import io
-import itertools
 import json
 import os
 import re
@@ -11,164 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from xmodel.datasets.corpus import Corpus, open_corpus
-from xmodel.datasets.cutting import DEFAULT_RULE, CutRule, cut_text
+from tests.corpus_helpers import names, paragraphs, texts, write, write_rows
+from xmodel.datasets.corpus import open_corpus
 from xmodel.datasets.demo.texts import DEMO_TEXTS
 from xmodel.errors import InputError
-
-SMALL = CutRule(minimum=3, maximum=7, characters=40)
-# No rule 3: only blank lines and the number of words.
-WORDY = CutRule(minimum=3, maximum=7, characters=10_000)
-
-
-def texts(corpus: Corpus) -> list[str]:
-    return [document.text for document in corpus.documents()]
-
-
-def names(corpus: Corpus) -> list[str]:
-    return [document.name for document in corpus.documents()]
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    raw = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(raw) if path.suffix == ".gz" else raw)
-    return path
-
-
-def write_rows(path: Path, rows: list[object]) -> Path:
-    return write(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def paragraphs(count: int, words: int = 120) -> str:
-    return "\n\n".join(" ".join(f"w{n}x{k}" for k in range(words)) for n in range(count)) + "\n"
-
-
-# Cutting, against a slow reference that sees the whole text at once.
-
-
-def line_ends(text: str) -> list[int]:
-    """Behind every line end; CR LF is one."""
-    return [match.end() for match in re.finditer(r"\r\n|\n|\r", text)]
-
-
-def cut_slowly(text: str, rule: CutRule) -> list[str]:
-    found = []
-    while text:
-        found.append(text[: find_cut_slowly(text, rule)])
-        text = text[len(found[-1]) :]
-    if len(found) > 1 and len(found[-1].split()) < rule.minimum:
-        found[-2:] = [found[-2] + found[-1]]
-    return found
-
-
-def find_cut_slowly(text: str, rule: CutRule) -> int:
-    window = text[: rule.characters]
-    if text[: rule.characters + 1].endswith("\r\n") and len(text) > rule.characters:
-        window = window[:-1]
-    whole = len(text) <= rule.characters
-    ends = line_ends(window)
-    blank = [
-        end
-        for before, end in itertools.pairwise(ends)
-        # Behind the last line end before something else.
-        if not window[before:end].strip() and not any(not window[end:e].strip() for e in ends if e > end)
-    ]
-    for end in blank:
-        if rule.minimum <= len(window[:end].split()) <= rule.maximum:
-            return end
-        if len(window[:end].split()) > rule.maximum:
-            break
-    words = list(re.finditer(r"\S+", window))
-    if len(words) > rule.maximum:
-        window = window[: words[rule.maximum].start()]
-    elif whole:
-        return len(text)
-    lines = [end for end in ends if end <= len(window)]
-    if lines and (len(window[: lines[-1]].split()) >= rule.minimum or len(window.split()) < rule.minimum):
-        return lines[-1]
-    spaces = [place for place, character in enumerate(window, 1) if character.isspace()]
-    return spaces[-1] if spaces else len(window)
-
-
-characters = st.sampled_from(["a", "bc ", "d e ", " ", "\t", "\n", "\n\n", "\r\n", "\r", "é", "\u2028", "𝄞 "])
-prose = st.lists(characters, max_size=120).map("".join)
-
-
-def split_into(text: str, places: list[int]) -> list[str]:
-    at = [0, *sorted(place % (len(text) + 1) for place in places), len(text)]
-    return [text[low:high] for low, high in itertools.pairwise(at)]
-
-
-@given(text=prose, rule=st.sampled_from([SMALL, WORDY, CutRule(1, 1, 2), CutRule(4, 30, 25)]))
-def test_cutting_equals_the_slow_reference(text: str, rule: CutRule) -> None:
-    assert list(cut_text([text], rule)) == cut_slowly(text, rule)
-
-
-@given(text=prose, places=st.lists(st.integers(0, 500), max_size=40), rule=st.sampled_from([SMALL, WORDY]))
-def test_the_pieces_in_which_a_text_arrives_do_not_matter(
-    text: str, places: list[int], rule: CutRule
-) -> None:
-    assert list(cut_text(split_into(text, places), rule)) == list(cut_text([text], rule))
-    assert list(cut_text(text, rule)) == list(cut_text([text], rule))
-
-
-@pytest.mark.parametrize("pieces", [["a b c\n\n", "\nd e f"], ["a b c\r", "\n\r", "\n", " ", "\r\nd e f"]])
-def test_blank_lines_go_on_in_the_next_piece(pieces: list[str]) -> None:
-    text = "".join(pieces)
-    assert list(cut_text(pieces, WORDY)) == list(cut_text(text, WORDY)) == [text[:-5], "d e f"]
-
-
-@given(text=prose)
-def test_nothing_is_lost_and_no_word_is_cut(text: str) -> None:
-    found = list(cut_text([text], WORDY))
-    assert "".join(found) == text
-    assert all(found)
-    assert [word for piece in found for word in piece.split()] == text.split()
-
-
-@given(text=prose)
-def test_documents_have_the_minimum_and_not_much_more_than_the_maximum(text: str) -> None:
-    counts = [len(piece.split()) for piece in cut_text([text], WORDY)]
-    assert all(count >= WORDY.minimum for count in counts) or len(counts) == 1
-    assert all(count <= WORDY.maximum for count in counts[:-1])
-    # The remainder joins the last one.
-    assert not counts or counts[-1] < WORDY.maximum + WORDY.minimum
-
-
-@given(text=prose)
-def test_a_piece_is_never_larger_than_the_memory_that_it_may_take(text: str) -> None:
-    sizes = [len(piece) for piece in cut_text([text], SMALL)]
-    assert all(size <= SMALL.characters for size in sizes[:-1])
-    assert not sizes or sizes[-1] <= 2 * SMALL.characters
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a b c\n\nd e f\n\ng", ["a b c\n\n", "d e f\n\ng"]),
-        ("a b\n\nc\n\nd e f", ["a b\n\nc\n\n", "d e f"]),
-        ("a b c\r\n\r\nd e f", ["a b c\r\n\r\n", "d e f"]),
-        ("a b c\r\rd e f", ["a b c\r\r", "d e f"]),
-        ("a b c\n \t\n\n  d e f", ["a b c\n \t\n\n", "  d e f"]),
-        ("a b c\r\nd e f", ["a b c\r\nd e f"]),
-        ("a b c\nd e f g\nh i j", ["a b c\nd e f g\n", "h i j"]),
-        ("a b\nc d e f g h i j", ["a b\nc d e f g ", "h i j"]),
-        ("a b\n" + "c" * 60, ["a b\n", "c" * 60]),
-        ("", []),
-        ("\n\n", ["\n\n"]),
-    ],
-)
-def test_where_a_text_is_cut(text: str, expected: list[str]) -> None:
-    assert list(cut_text([text], SMALL)) == expected
-
-
-def test_the_default_rule_is_the_documented_one() -> None:
-    assert (DEFAULT_RULE.minimum, DEFAULT_RULE.maximum, DEFAULT_RULE.characters) == (500, 20_000, 500_000)
-
 
 # Text files.
 
@@ -409,82 +255,6 @@ def test_standard_input_is_the_default_stream(monkeypatch: pytest.MonkeyPatch) -
 def test_a_pipe_cannot_be_repeated(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert not open_corpus(str(tmp_path / "pipe")).repeatable
-
-
-@pytest.fixture
-def private_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The library leaves lock files in its cache; these tests leave none in the user's."""
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "cache")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder laid out like a dataset of the hub: two configurations, one of them without `train`."""
-    folder = tmp_path_factory.mktemp("dataset")
-    (folder / "README.md").write_text(
-        "---\nconfigs:\n- config_name: first\n  data_files: a.jsonl\n- config_name: second\n"
-        "  data_files:\n  - split: validation\n    path: b.jsonl\n---\n"
-    )
-    write_rows(folder / "a.jsonl", [{"text": "one", "body": "1"}, {"text": "", "body": ""}, {"text": "two"}])
-    write_rows(folder / "b.jsonl", [{"text": "three"}])
-    return folder
-
-
-@pytest.mark.usefixtures("private_cache")
-def test_a_dataset_is_streamed(dataset: Path) -> None:
-    corpus = open_corpus(f"hf:{dataset}:first")
-    assert texts(corpus) == texts(corpus) == ["one", "two"]
-    assert names(corpus) == [f"hf:{dataset}:first:1", f"hf:{dataset}:first:3"]
-    assert texts(open_corpus(f"hf:{dataset}:second:validation")) == ["three"]
-    assert texts(open_corpus(f"hf:{dataset}:first:train", text_column="body")) == ["1"]
-
-
-@pytest.mark.usefixtures("private_cache")
-@pytest.mark.parametrize(
-    ("rest", "words"),
-    [
-        ("", ["Config name is missing", "first", "second"]),
-        (":third", ["third", "first", "second"]),
-        (":second", ["no split 'train'", "validation"]),
-        (":second:test", ["no split 'test'", "validation", ":second:validation"]),
-    ],
-)
-def test_an_unknown_configuration_or_split_names_the_known(
-    dataset: Path, rest: str, words: list[str]
-) -> None:
-    with pytest.raises(InputError) as caught:
-        open_corpus(f"hf:{dataset}{rest}")
-    assert all(word in str(caught.value) for word in words), str(caught.value)
-
-
-@pytest.mark.usefixtures("private_cache")
-def test_a_dataset_without_the_column_is_refused(dataset: Path) -> None:
-    with pytest.raises(InputError, match=r"no column 'nope'.*'text'"):
-        texts(open_corpus(f"hf:{dataset}:first", text_column="nope"))
-
-
-@pytest.mark.usefixtures("private_cache")
-def test_a_dataset_that_breaks_off_is_refused(dataset: Path, tmp_path: Path) -> None:
-    write(tmp_path / "train.jsonl", b'{"text": "one"}\n{"text": \n')
-    with pytest.raises(InputError, match=r"could not be read any further"):
-        texts(open_corpus(f"hf:{tmp_path}"))
-
-
-def test_no_connection_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr("socket.getaddrinfo", fail)
-    monkeypatch.setattr("urllib.request.getproxies", dict)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with pytest.raises(InputError, match="no connection"):
-        open_corpus("hf:some/dataset")
-
-
-def test_an_unusable_dataset_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="hf:a b c cannot be read"):
-        open_corpus("hf:a b c")
 
 
 # What must be refused.

@@ -115,7 +115,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_id_without_a_connection_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("xmodel.alignment.loading._reaches_hub", lambda: False)
+    monkeypatch.setattr("xmodel.alignment.loading.reaches_hub", lambda: False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"no connection to the hub.*HF_HOME"):
         load_tokenizer("nobody/nothing-at-all")

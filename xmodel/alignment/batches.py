@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodel.alignment.align import AlignedTexts
+from xmodel.alignment.rows import spread_ranges
 from xmodel.alignment.windows import cut_windows
 from xmodel.records import Members, TokenFlag
 
@@ -73,7 +74,7 @@ def find_windows(plan: WindowPlan, model: int, tokens: int) -> NDArray[np.int64]
     """[N] the window of every token of a model; -1 where it is in none."""
     windows = np.full(tokens, -1, dtype=np.int64)
     sizes = plan.stop[:, model] - plan.first[:, model]
-    windows[_spread(plan.first[:, model], sizes)] = np.repeat(np.arange(len(sizes)), sizes)
+    windows[spread_ranges(plan.first[:, model], sizes)] = np.repeat(np.arange(len(sizes)), sizes)
     return windows
 
 
@@ -107,7 +108,7 @@ def _pack(
     prefix: Sequence[int],
     length: int,
 ) -> Batch:
-    tokens = _spread(first, sizes)
+    tokens = spread_ranges(first, sizes)
     positions = len(prefix) + tokens - np.repeat(first, sizes)
     slots = np.repeat(np.arange(len(windows)) * length, sizes) + positions
     rectangle = np.zeros((len(windows), length), dtype=np.int64)
@@ -115,13 +116,6 @@ def _pack(
     rectangle.reshape(-1)[slots] = ids[tokens]
     mask = np.arange(length) < len(prefix) + sizes[:, None]
     return Batch(windows, rectangle, mask, tokens, slots, positions)
-
-
-def _spread(first: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The numbers first, first + 1, ... of every range, one after another."""
-    stops = np.cumsum(sizes)
-    total = int(stops[-1]) if len(stops) else 0
-    return np.arange(total) + np.repeat(first - (stops - sizes), sizes)
 
 
 def list_units(aligned: AlignedTexts) -> tuple[NDArray[np.int64], NDArray[np.int64], Members]:

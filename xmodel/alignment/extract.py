@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from xmodel.alignment.batches import Batch, WindowPlan, find_windows, make_batches
 from xmodel.alignment.pooling import keep_entries, pool_rows, take_groups
+from xmodel.alignment.rows import spread_ranges
 from xmodel.alignment.settings import PassSettings
 from xmodel.alignment.tokenizer import Tokenizer
 from xmodel.errors import InputError
@@ -282,7 +283,7 @@ class _Pieces:
         begins = np.zeros(units, dtype=np.int64)
         begins[own] = came[:-1]
         indptr = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        order = np.arange(indptr[-1]) + np.repeat(begins - indptr[:-1], sizes)
+        order = spread_ranges(begins, sizes)
         indices = np.concatenate(self.indices)[order] if self.indices else np.zeros(0, np.int32)
         values = np.concatenate(self.values)[order] if self.values else np.zeros(0, np.float32)
         return SideWords(present, WordFeatures(indptr, indices, values, features), excluded)

@@ -10,6 +10,7 @@ from typing import Any
 from xmodel.alignment.sentencepieces import wrap_sentencepiece, wrap_tiktoken
 from xmodel.alignment.slow import wrap_slow
 from xmodel.alignment.tokenizer import Tokenizer, wrap_fast
+from xmodel.datasets.connection import reaches_hub
 from xmodel.datasets.demo import find_builtin
 from xmodel.errors import InputError
 
@@ -134,7 +135,7 @@ def _download(source: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     identity, _, revision = source.partition("@")
-    offline = not _reaches_hub()
+    offline = not reaches_hub()
     for file in ("tokenizer.json", "tokenizer.model"):
         try:
             return Path(hf_hub_download(identity, file, revision=revision or None, local_files_only=offline))
@@ -155,22 +156,6 @@ def _download(source: str) -> Path:
                 f"{reason} Check the spelling, or set HF_TOKEN if the repository is gated."
             ) from error
     raise InputError(f"the repository {source!r} has neither a tokenizer.json nor a tokenizer.model.")
-
-
-def _reaches_hub() -> bool:
-    """Whether the hub's name can be looked up: asked first, since the client retries for half a minute."""
-    import socket
-    from urllib.parse import urlparse
-
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True
 
 
 def _wrap_object(source: Any, name: str | None) -> Tokenizer:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodel.alignment.rows import pick_rows
 from xmodel.errors import InputError
 from xmodel.records import Alignment, Members
 
@@ -65,9 +66,7 @@ def keep_entries(members: Members, kept: NDArray[np.bool_], pooling: Pooling) ->
 
 def take_groups(members: Members, groups: NDArray[np.int64]) -> Members:
     """The members of some groups, in the order given."""
-    counts = members.indptr[groups + 1] - members.indptr[groups]
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    entries = np.arange(indptr[-1]) + np.repeat(members.indptr[groups] - indptr[:-1], counts)
+    indptr, entries = pick_rows(members.indptr, groups)
     return Members(indptr, members.tokens[entries], members.weights[entries])
 
 

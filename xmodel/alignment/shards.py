@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xmodel.alignment.align import AlignedTexts, align_texts
 from xmodel.alignment.batches import WindowPlan, count_solid, find_windows, list_units, plan_windows
 from xmodel.alignment.extract import EXCLUDED_FIRST, EXCLUDED_MASSIVE, Clock, Side, SideWords, extract_words
+from xmodel.alignment.rows import take_rows
 from xmodel.alignment.settings import PassSettings
 from xmodel.datasets.words import split_words
 from xmodel.errors import InputError
@@ -183,14 +184,12 @@ def write_features(features: WordFeatures, kept: NDArray[np.int64], first_word: 
     """The safetensors file of some rows: indptr, indices, values, first_word."""
     from safetensors.numpy import save
 
-    counts = np.diff(features.indptr)[kept]
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    entries = np.arange(indptr[-1]) + np.repeat(features.indptr[kept] - indptr[:-1], counts)
+    own = take_rows(features, kept)
     return save(
         {
-            "indptr": indptr,
-            "indices": features.indices[entries],
-            "values": features.values[entries],
+            "indptr": own.indptr,
+            "indices": own.indices,
+            "values": own.values,
             "first_word": np.array([first_word], dtype=np.int64),
         }
     )

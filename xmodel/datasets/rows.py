@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from xmodel.datasets.connection import is_offline, reaches_hub
 from xmodel.datasets.text_files import open_bytes
 from xmodel.errors import InputError
 from xmodel.records import Document
@@ -112,7 +113,7 @@ def open_hub(source: str, column: str) -> "datasets.IterableDataset":
     name = f"hf:{source}"
     if not dataset:
         raise InputError("hf: came without a dataset; write hf:DATASET, hf:DATASET:CONFIG:SPLIT if need be.")
-    if not Path(dataset).exists() and not _reaches_hub():
+    if not (Path(dataset).exists() or is_offline() or reaches_hub()):
         raise InputError(
             f"{name} cannot be read: {dataset!r} is no folder here, and there is no connection to the "
             "Hugging Face hub. Give a folder or a file (.jsonl, .parquet, text), or connect this machine."
@@ -207,24 +208,6 @@ def _check_parquet_column(file: "pyarrow.parquet.ParquetFile", name: str, column
             f"column {column!r} of {name} holds {found}, not strings. Name the column that holds the text "
             "(--text-column)."
         )
-
-
-def _reaches_hub() -> bool:
-    """Whether the hub can be looked up: asked first, since the client tries again for half a minute."""
-    import socket
-    from urllib.parse import urlparse
-    from urllib.request import getproxies
-
-    from huggingface_hub import constants
-
-    # Behind a proxy names need not resolve, and a library told to be offline looks into its cache at once.
-    if constants.HF_HUB_OFFLINE or getproxies():
-        return True
-    try:
-        socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True
 
 
 def _first_line(error: Exception) -> str:

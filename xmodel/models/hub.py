@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from xmodel.datasets.connection import reaches_hub
 from xmodel.errors import InputError
 
 # What transformers reads of a model in safetensors, and its tokenizer. Other copies of the same weights in
@@ -70,7 +71,7 @@ def _fetch(source: str) -> Path:
             revision=revision or None,
             allow_patterns=[*_DESCRIPTIONS, *_WEIGHTS],
             ignore_patterns=["*/*"],
-            local_files_only=not _reaches_hub(),
+            local_files_only=not reaches_hub(),
         )
     except LocalEntryNotFoundError as error:
         raise InputError(_explain_offline(source)) from error
@@ -90,22 +91,6 @@ def _explain_offline(source: str) -> str:
         "safetensors and tokenizer.json, or copy a cache that has it to this machine and set HF_HOME to its "
         "folder."
     )
-
-
-def _reaches_hub() -> bool:
-    """Whether the hub's name can be looked up: asked first, since the client retries for half a minute."""
-    import socket
-    from urllib.parse import urlparse
-
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True
 
 
 def _check_files(folder: Path, source: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodel.alignment.rows import take_rows
 from xmodel.alignment.tables import iterate_table
 from xmodel.pairing.chunks import Chunks
 from xmodel.records import WordFeatures
@@ -74,16 +75,6 @@ class Shards:
             rows = np.flatnonzero(chosen[self.bounds[number] : self.bounds[number + 1]])
             if len(rows):
                 yield rows + self.bounds[number], take_rows(self.load(letter, number), rows)
-
-
-def take_rows(features: WordFeatures, rows: NDArray[np.int64]) -> WordFeatures:
-    """Some words of a shard, in the order given."""
-    if len(rows) == len(features):
-        return features
-    counts = np.diff(features.indptr)[rows]
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    entries = np.arange(indptr[-1]) + np.repeat(features.indptr[rows] - indptr[:-1], counts)
-    return WordFeatures(indptr, features.indices[entries], features.values[entries], features.features)
 
 
 def read_split(folder: RunFolder) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xmodel.alignment.rows import pick_rows
 from xmodel.errors import InputError
 from xmodel.pairing import chunks as _chunks
 from xmodel.pairing.chunks import (
@@ -298,9 +299,7 @@ def _join_rows(parts: list[WordFeatures], features: int) -> WordFeatures:
 
 
 def _pick_columns(columns: FeatureColumns, rows: NDArray[np.int32]) -> FeatureColumns:
-    sizes = np.diff(columns.indptr)[rows]
-    indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-    entries = np.arange(indptr[-1]) + np.repeat(columns.indptr[rows] - indptr[:-1], sizes)
+    indptr, entries = pick_rows(columns.indptr, rows)
     return FeatureColumns(indptr, columns.words[entries], columns.values[entries])
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xmodel.alignment.pooling import Pooling
+from xmodel.alignment.rows import take_rows
 from xmodel.alignment.tables import iterate_table
 from xmodel.pairing.chunks import Chunks
 from xmodel.pairing.correlation import correlate_pairs, find_partners
-from xmodel.pairing.halves import Shards, take_rows
+from xmodel.pairing.halves import Shards
 from xmodel.pairing.moments import measure_moments
 from xmodel.pairing.settings import PairSettings
 from xmodel.records import Partners, WordFeatures
