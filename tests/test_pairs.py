@@ -88,7 +88,22 @@ def check_table(tiny, pairing, skipped=None):
             assert facts["mean_r"] == pytest.approx(np.mean([row["r"] for row in own]), abs=1e-6)
             judged = np.mean([row["r_heldout"] or 0.0 for row in own])
             assert facts["mean_r_heldout"] == pytest.approx(judged, abs=1e-6)
+        expected = shuffle_slowly(own, a[held], b[held])
+        shuffled = facts["mean_r_heldout_shuffled"]
+        assert shuffled == (None if expected is None else pytest.approx(expected, abs=1e-6))
     return summary
+
+
+def shuffle_slowly(rows, a, b):
+    """The mean held-out r of A's features with the B feature of another row, in the order of the table."""
+    order = np.random.default_rng(0).permutation(len(rows))
+    pairs = [(row["feature_a"], rows[other]["feature_b"]) for row, other in zip(rows, order, strict=True)]
+    judged = [
+        np.nan_to_num(correlate(a[:, f], b[:, g]))
+        for (f, g), row in zip(pairs, rows, strict=True)
+        if g != row["feature_b"]
+    ]
+    return float(np.mean(judged)) if judged else None
 
 
 def check_rules(rows, r, pairing):

@@ -20,10 +20,10 @@ from tests.tiny_runs import (
 )
 from xmodel.datasets.word_kinds import fold_word
 from xmodel.errors import InputError
+from xmodel.pairing.firings import look_up_activations, read_rows
 from xmodel.pairing.settings import PairSettings
 from xmodel.report.contexts import read_contexts
 from xmodel.report.features import describe_feature, describe_word, render_feature
-from xmodel.report.firings import look_up_activations, read_rows
 from xmodel.report.runs import describe_run, list_best_pairs
 
 

@@ -18,11 +18,11 @@ from tests.tiny_runs import (
     make_texts,
 )
 from xmodel.errors import InputError
+from xmodel.pairing.firings import survey_features
 from xmodel.pairing.results import Run
 from xmodel.pairing.settings import PairSettings
 from xmodel.report.contexts import draw_context
 from xmodel.report.features import describe_feature, describe_word, render_feature, render_word
-from xmodel.report.firings import survey_features
 from xmodel.report.runs import describe_run, render_run
 
 

@@ -1,6 +1,5 @@
 """Two tiny models of different families, with tokenizers and SAEs, on disk in the real formats."""
 
-import gzip
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,10 @@ class TinyPair:
 
 
 def write_tokenizer(name, folder):
-    data = find_builtin(name).read_bytes()
+    content = (find_builtin(name, "tokenizer") / "tokenizer.json").read_text("utf-8")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_bytes(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
-    return json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    (folder / "tokenizer.json").write_text(content, "utf-8")
+    return json.loads(content)
 
 
 def write_neox(folder, seed=0, width=16, layers=3, exact=False):

@@ -11,7 +11,7 @@ from xmodel.alignment.sentencepieces import wrap_sentencepiece, wrap_tiktoken
 from xmodel.alignment.slow import wrap_slow
 from xmodel.alignment.tokenizer import Tokenizer, wrap_fast
 from xmodel.datasets.connection import reaches_hub
-from xmodel.datasets.demo import find_builtin
+from xmodel.datasets.demo import find_builtin, is_builtin
 from xmodel.errors import InputError
 
 _FILES = ("tokenizer.json", "tokenizer.json.gz", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
@@ -35,8 +35,8 @@ def load_tokenizer(source: Any, *, name: str | None = None) -> Tokenizer:
         return source
     if not isinstance(source, str | Path):
         return _wrap_object(source, name)
-    if str(source).startswith("builtin:"):
-        return _load_path(find_builtin(str(source).removeprefix("builtin:")), name or str(source))
+    if is_builtin(source):
+        return _load_path(find_builtin(source, "tokenizer"), name or str(source))
     path = Path(source).expanduser()
     if path.exists():
         return _load_path(path, name or _name_path(path))

@@ -57,7 +57,7 @@ def describe_program(
 
     \b
     Try it without any file or download:
-      xmodel words --demo
+      xmodel demo
     """
 
 

@@ -324,22 +324,24 @@ def features(
         from xmodel.report.features import describe_word, render_word
 
         found = describe_word(opened, word, count=partners, contexts=contexts)
-        _show(found, render_word, json)
+        show_found(found, render_word, json)
         return
     from xmodel.report.features import describe_feature, render_feature
 
     side, number = ("a", a) if a is not None else ("b", b)
     assert number is not None
-    _show(describe_feature(opened, side, number, partners=partners, contexts=contexts), render_feature, json)
+    show_found(
+        describe_feature(opened, side, number, partners=partners, contexts=contexts), render_feature, json
+    )
 
 
 def _show_run(run: "Run", limit: int, json: bool) -> None:
     from xmodel.report.runs import describe_run, render_run
 
-    _show(describe_run(run, limit), render_run, json)
+    show_found(describe_run(run, limit), render_run, json)
 
 
-def _show(
+def show_found(
     found: dict[str, Any], render: "Callable[[dict[str, Any], int], RenderableType]", json: bool
 ) -> None:
     """Print what was found: as JSON, or drawn for the terminal's width."""

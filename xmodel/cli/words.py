@@ -121,11 +121,11 @@ def _show_demo(sources: list[str], words: str, straddle: StraddleOption, special
     from rich.text import Text
 
     from xmodel.alignment.align import align_text
-    from xmodel.datasets.demo import BUILTIN_TOKENIZERS
+    from xmodel.datasets.demo import BUILTIN_MODELS
     from xmodel.datasets.demo.texts import DEMO_TEXTS
     from xmodel.report.terminal import render_alignment
 
-    loaded = _load_tokenizers(sources or [f"builtin:{name}" for name in BUILTIN_TOKENIZERS])
+    loaded = _load_tokenizers(sources or [f"builtin:{name}" for name in BUILTIN_MODELS])
     page = StringIO()
     console = open_console(page)
     vocabularies = [one.token_name for one in loaded]
@@ -141,9 +141,9 @@ def _show_demo(sources: list[str], words: str, straddle: StraddleOption, special
 
 
 def _name_builtins() -> str:
-    from xmodel.datasets.demo import BUILTIN_TOKENIZERS
+    from xmodel.datasets.demo import BUILTIN_MODELS
 
-    return " and ".join(f"builtin:{name}" for name in BUILTIN_TOKENIZERS)
+    return " and ".join(f"builtin:{name}" for name in BUILTIN_MODELS)
 
 
 def _load_tokenizers(sources: list[str]) -> "list[Tokenizer]":

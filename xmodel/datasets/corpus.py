@@ -24,6 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from xmodel.datasets.demo import find_builtin, is_builtin
 from xmodel.datasets.rows import check_parquet, open_hub, read_jsonl, read_parquet, read_rows
 from xmodel.datasets.text_files import Cut, read_text, read_text_file
 from xmodel.datasets.words import encode_text
@@ -99,8 +100,8 @@ def open_corpus(
     kind, colon, rest = source.partition(":")
     if colon and kind == "hf":
         return Corpus(source, True, partial(read_rows, open_hub(rest, text_column), source, text_column))
-    if colon and kind == "builtin":
-        return Corpus(source, True, _find_builtin(rest))
+    if is_builtin(source):
+        return Corpus(source, True, _open_builtin(find_builtin(source, "corpus")))
     path = Path(source)
     # A pipe such as /dev/stdin or <(command) is a path too.
     repeatable = path.is_dir() or path.is_file()
@@ -135,15 +136,10 @@ def _read_demo_texts() -> Iterator[Document]:
         yield Document(f"demo-texts#{number}", demo.text)
 
 
-# A corpus in a file beside them would be partial(read_jsonl, FOLDER / "NAME.jsonl.gz", "NAME", "text").
-_BUILTIN: dict[str, Reader] = {"demo-texts": _read_demo_texts}
-
-
-def _find_builtin(name: str) -> Reader:
-    if name not in _BUILTIN:
-        known = ", ".join(f"builtin:{known}" for known in _BUILTIN)
-        raise InputError(f"No corpus called {name!r} comes with xmodel. Known are: {known}.")
-    return _BUILTIN[name]
+def _open_builtin(path: Path) -> Reader:
+    if path.suffix == ".py":
+        return _read_demo_texts
+    return partial(read_jsonl, path, path.name, "text")
 
 
 def _open_path(path: Path, column: str, cut: Cut) -> Reader:

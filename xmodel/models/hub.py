@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodel.datasets.connection import reaches_hub
+from xmodel.datasets.demo import find_builtin, is_builtin
 from xmodel.errors import InputError
 
 # What transformers reads of a model in safetensors, and its tokenizer. Other copies of the same weights in
@@ -37,15 +38,17 @@ def find_model(source: str | Path) -> tuple[Path, str | None]:
     """The folder with a model's files, and the commit where they come from a hub.
 
     Args:
-        source: a folder, a Hugging Face id or ``ID@REVISION``. Without a connection the id is looked up in
-            the local cache.
+        source: a folder, a Hugging Face id, ``ID@REVISION``, or ``builtin:NAME``. Without a connection an id
+            is looked up in the local cache.
 
     Raises:
         InputError: if there is no such folder or id, or it has no config.json or no safetensors.
     """
     path = Path(source).expanduser()
     text = str(source)
-    if path.exists():
+    if is_builtin(source):
+        folder, commit = find_builtin(source, "model"), None
+    elif path.exists():
         folder, commit = path, None
     elif text.startswith((".", "/", "~")) or text.count("/") > 1:
         raise InputError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from xmodel.datasets.demo import find_builtin, is_builtin
 from xmodel.errors import InputError
 from xmodel.models import saelens, sparsify
 from xmodel.models.baselines import fit_pca, is_identity, load_identity, needs_fitting, restore_pca
@@ -71,9 +72,9 @@ def load_dictionary(
     """The SAE or baseline of that name, on a device and in a dtype.
 
     `source` is a folder that SAELens or sparsify saved, a Gemma Scope ``params.npz`` or its folder, a SAELens
-    ``release/sae_id``, ``sparsify:HUB_ID/SUBFOLDER``, or ``neurons:SITE`` or ``residual:SITE`` with `width`
-    dimensions. ``pca:SITE:K`` must be fitted with `fit_pca`. Pickles are read only with `allow_pt`, and then
-    with ``weights_only=True``.
+    ``release/sae_id``, ``sparsify:HUB_ID/SUBFOLDER``, ``builtin:NAME``, or ``neurons:SITE`` or
+    ``residual:SITE`` with `width` dimensions. ``pca:SITE:K`` must be fitted with `fit_pca`. Pickles are read
+    only with `allow_pt`, and then with ``weights_only=True``.
 
     Raises `InputError` for everything that is none of these, that is damaged, or that is no SAE of one site.
     """
@@ -86,6 +87,8 @@ def load_dictionary(
         return load_identity(source, width, device=device, dtype=dtype)
     if source.startswith("sparsify:"):
         return sparsify.load_sparsify(source, device=device, dtype=dtype)
+    if is_builtin(source):
+        return _load_folder(find_builtin(source, "SAE"), source, device=device, dtype=dtype)
     path = Path(source).expanduser()
     if path.is_dir():
         return _load_folder(path, source, device=device, dtype=dtype)

@@ -97,6 +97,34 @@ def tabulate_pairs(
     return pa.table({name: _make_column(column, order) for name, column in columns.items()})
 
 
+def correlate_shuffled(
+    table: "pa.Table", heldout: Chunks, held_moments: tuple[Moments, Moments], seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """Per rule, the held-out r that its pairs have with each other's partners: what chance alone gives.
+
+    B's features are shuffled once among the pairs of a rule; a pair that keeps its partner is left out. What
+    does not vary on the held-out half counts as 0, as it does for the pairs themselves.
+
+    Args:
+        table: the pairs.
+        heldout: the held-out words.
+        held_moments: of these words.
+        seed: of the shuffle.
+    """
+    a, b = (table[f"feature_{letter}"].to_numpy() for letter in "ab")
+    parts = []
+    for rule in RULES:
+        own = np.flatnonzero(table[rule].to_numpy(zero_copy_only=False).astype(bool))
+        others = np.random.default_rng(seed).permutation(own)
+        apart = b[own] != b[others]
+        parts.append((a[own[apart]], b[others[apart]]))
+    r, _ = correlate_pairs(
+        heldout, *held_moments, *(np.concatenate(side) for side in zip(*parts, strict=True))
+    )
+    stops = np.cumsum([len(own) for own, _ in parts])
+    return dict(zip(RULES, np.split(np.nan_to_num(r), stops[:-1]), strict=True))
+
+
 def _make_column(column: NDArray[Any], order: NDArray[np.int64]) -> "pa.Array":
     import pyarrow as pa
 

@@ -15,7 +15,7 @@ from xmodel.pairing.filters import choose_features, choose_words, describe_conce
 from xmodel.pairing.greedy import match_greedy
 from xmodel.pairing.moments import measure_moments
 from xmodel.pairing.optimal import match_optimal
-from xmodel.pairing.pair_table import Matched, tabulate_pairs
+from xmodel.pairing.pair_table import Matched, correlate_shuffled, tabulate_pairs
 from xmodel.pairing.prepared import Searchable, prepare_features
 from xmodel.pairing.results import open_shards, read_manifest
 from xmodel.pairing.settings import PairSettings
@@ -81,7 +81,9 @@ def pair_features(
     digest = folder.write("pairs.parquet", lambda place: _write_parquet(table, place))
     summary = {
         **summarise_words(manifest, shards, words, moments, (kept[0], kept[1])),
-        "pairs": summarise_rules(table, signed, matched.gap),
+        "pairs": summarise_rules(
+            table, signed, matched.gap, correlate_shuffled(table, heldout, held_moments)
+        ),
         "reproduced": _measure_reproduced(
             matched, heldout, held_moments, (kept[0], kept[1]), settings, signed
         ),

@@ -1,6 +1,7 @@
 """A finished run as tables: what a library user works with."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +84,26 @@ class Run:
             shape = (len(own), own.features)
             blocks.append(csr_matrix((own.values, own.indices, own.indptr), shape=shape))
         return csr_matrix(vstack(blocks, format="csr"))
+
+    def top_words(self, side: str, features: Sequence[int], count: int = 8) -> list[list[str]]:
+        """The different words on which features fire most strongly, strongest first, over the whole run.
+
+        Args:
+            side: ``a`` or ``b``.
+            features: their numbers.
+            count: most words per feature; it has fewer where it fires on fewer.
+
+        Raises:
+            InputError: for a side or feature that does not exist, or if a file is missing or damaged.
+        """
+        from xmodel.pairing.firings import survey_features
+
+        total = self.shards.features["ab".index(_check_side(side))]
+        unknown = [feature for feature in features if not 0 <= feature < total]
+        if unknown:
+            raise InputError(f"feature {unknown[0]} of {side} was asked for: there are 0 to {total - 1:,}.")
+        surveys = survey_features(self, side, [int(feature) for feature in features], words=count)
+        return [surveys[feature].words for feature in features]
 
     def _check_pairing(self, digest: str | None) -> None:
         """Refuse pairs and a summary that were not written by the same pairing."""

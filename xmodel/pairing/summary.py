@@ -1,5 +1,6 @@
 """What summary.json says of the words, the features and the pairs of a run."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +35,10 @@ def summarise_words(
     }
 
 
-def summarise_rules(table: "pa.Table", signed: bool, gap: float) -> dict[str, Any]:
-    """Per rule: ``count``, ``mean_r``, ``mean_r_heldout`` and ``heldout_count``.
+def summarise_rules(
+    table: "pa.Table", signed: bool, gap: float, shuffled: Mapping[str, NDArray[np.float64]]
+) -> dict[str, Any]:
+    """Per rule: ``count``, ``mean_r``, ``mean_r_heldout``, ``heldout_count``, ``mean_r_heldout_shuffled``.
 
     A pair with a feature that never fires on the held-out half has no r there. It counts as 0 in
     ``mean_r_heldout``, since it did not hold up; ``heldout_count`` says how many have one. For signed
@@ -45,6 +48,7 @@ def summarise_rules(table: "pa.Table", signed: bool, gap: float) -> dict[str, An
         table: the pairs.
         signed: whether the sign of r is arbitrary.
         gap: of the optimal assignment.
+        shuffled: per rule, the held-out r of shuffled pairs: see `correlate_shuffled`.
     """
     r, held = (table[name].to_numpy(zero_copy_only=False) for name in ("r", "r_heldout"))
     if signed:
@@ -57,6 +61,7 @@ def summarise_rules(table: "pa.Table", signed: bool, gap: float) -> dict[str, An
             "mean_r": _average(r[own]),
             "mean_r_heldout": _average(np.nan_to_num(held[own])),
             "heldout_count": int(np.isfinite(held[own]).sum()),
+            "mean_r_heldout_shuffled": _average(shuffled[rule]),
         }
     rules["optimal"]["gap"] = float(gap)
     return rules

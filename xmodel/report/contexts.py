@@ -6,8 +6,8 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
+from xmodel.pairing.firings import is_discovery, read_rows
 from xmodel.pairing.results import Run
-from xmodel.report.firings import is_discovery, read_rows
 from xmodel.report.layout import draw_bar, fit, fit_end, format_value, pad, show_prose
 from xmodel.report.visible import FAINT
 

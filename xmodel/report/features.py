@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from xmodel.errors import InputError
+from xmodel.pairing.firings import Survey, look_up_activations, survey_features
 from xmodel.pairing.results import Run
 from xmodel.report.contexts import UNITS_NOTE, draw_contexts, read_contexts
-from xmodel.report.firings import Survey, look_up_activations, survey_features
 from xmodel.report.layout import (
     Field,
     count,

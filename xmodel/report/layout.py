@@ -126,7 +126,8 @@ def find_shared(first: Sequence[str], second: Sequence[str]) -> set[str]:
 
 def format_r(r: float | None, *, sign: bool = False) -> str:
     """A correlation with three decimals; ``–`` where there is none."""
-    return "–" if r is None else f"{r:+.3f}" if sign else f"{r:.3f}"
+    # Adding 0 to what rounds to nothing takes its sign away.
+    return "–" if r is None else f"{round(r, 3) + 0.0:+.3f}" if sign else f"{round(r, 3) + 0.0:.3f}"
 
 
 def format_value(value: float) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xmodel.errors import InputError
-from xmodel.report.firings import Survey
+from xmodel.pairing.firings import Survey
 
 if TYPE_CHECKING:
     import pyarrow as pa

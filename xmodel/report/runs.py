@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from xmodel.pairing.firings import survey_features
 from xmodel.pairing.results import Run
-from xmodel.report.firings import survey_features
 from xmodel.report.layout import (
     Field,
     count,
@@ -45,6 +45,11 @@ RULE_NAMES = {
     "optimal": "one to one, optimal",
 }
 """The rules of pairing in words."""
+HELD_OUT_NOTE = (
+    "held out: mean r on the words that had no part in finding the pairs; shuffled: the same, had partners "
+    "been exchanged at random."
+)
+"""What stands under the rules."""
 WARNING = "yellow"
 _PAIR_COLUMNS = (
     "feature_a",
@@ -204,14 +209,17 @@ def _describe_certificates(counts: Mapping[str, int], side: str) -> Text | None:
 def _draw_rules(found: Mapping[str, Any], width: int) -> list[Text]:
     signed = is_signed(found["sides"])
     mean = "mean |r|" if signed else "mean r"
-    fields = [Field("rule", right=False), Field("pairs"), Field(mean), Field("held out")]
+    fields = [Field("rule", right=False), Field("pairs"), Field(mean), Field("held out"), Field("shuffled")]
     rows: list[list[Text]] = []
     for rule, own in found["pairs"].items():
         spelled_out = rule in RULE_NAMES and width >= 56
         name = Text(RULE_NAMES[rule] if spelled_out else rule.replace("_", " "))
-        means = (Text(format_r(own[mean])) for mean in ("mean_r", "mean_r_heldout"))
+        means = (
+            Text(format_r(own[mean])) for mean in ("mean_r", "mean_r_heldout", "mean_r_heldout_shuffled")
+        )
         rows.append([name, Text(f"{own['count']:,}"), *means])
     lines = draw_heading("Pairs") + draw_table(fields, rows, [], [[]] * len(rows), width)
+    lines.append(Text(HELD_OUT_NOTE, FAINT))
     if signed:
         note = f"{SIGNED_NOTE} held out: the mean of r there, counted as positive where its sign is the same."
         lines.append(Text(note, FAINT))

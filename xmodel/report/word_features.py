@@ -14,9 +14,9 @@ from rich.text import Text
 from xmodel.alignment.tables import iterate_table
 from xmodel.datasets.word_kinds import fold_word
 from xmodel.errors import InputError
+from xmodel.pairing.firings import is_discovery, join_chunks, look_up_activations, survey_features
 from xmodel.pairing.results import Run
 from xmodel.report.contexts import UNITS_NOTE, draw_contexts, read_contexts
-from xmodel.report.firings import is_discovery, join_chunks, look_up_activations, survey_features
 from xmodel.report.layout import (
     Field,
     count,

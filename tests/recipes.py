@@ -1,0 +1,13 @@
+"""The scripts in recipes/, as modules: they are no package, and find each other beside themselves."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
+
+import demo_baselines
+import demo_models
+import demo_saes
+import demo_texts
+
+__all__ = ["demo_baselines", "demo_models", "demo_saes", "demo_texts"]

@@ -1,0 +1,42 @@
+"""``xmodel demo``: the whole program on the two small models that come with it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xmodel.cli.options import Json
+from xmodel.cli.program import app, report_line
+from xmodel.cli.progress import show_progress
+from xmodel.cli.runs import show_found
+
+
+@app.command("demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="The folder of the run.")] = Path(
+        "xmodel-demo"
+    ),
+    resume: Annotated[
+        bool, typer.Option("--resume/--fresh", help="Show a run that is there already, or start it over.")
+    ] = True,
+    json: Json = False,
+) -> None:
+    """See the program work on two small language models that come with it; offline, in a minute.
+
+    Finds which SAE feature of the one model is which of the other, over passages that neither has read.
+
+    \b
+    Examples:
+      xmodel demo
+      xmodel demo --out /tmp/run
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from xmodel.datasets.demo import DEMO_CORPUS, DEMO_SAES
+    from xmodel.pairing.comparing import align_models
+    from xmodel.report.demo import describe_demo, render_demo
+
+    disable_progress_bar()
+    with show_progress() as report:
+        run = align_models(*DEMO_SAES, DEMO_CORPUS, out, fresh=not resume, report=report, warn=report_line)
+    show_found(describe_demo(run), render_demo, json)

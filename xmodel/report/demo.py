@@ -1,0 +1,195 @@
+"""The one screen that ``xmodel demo`` ends with, for someone who sees the program for the first time."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from xmodel.datasets.concepts import find_non_concepts
+from xmodel.datasets.demo import PREFIX, find_builtin
+from xmodel.pairing.firings import survey_features
+from xmodel.pairing.results import Run
+from xmodel.report.layout import (
+    Field,
+    draw_heading,
+    draw_table,
+    find_shared,
+    fit_words,
+    format_r,
+    show_name,
+    wrap,
+)
+from xmodel.report.runs import TOP_WORDS, describe_run, list_best_pairs
+from xmodel.report.visible import FAINT
+
+BEST = 4
+"""Best pairs on the screen, whatever their features fire on."""
+CONCEPTS = 6
+"""Best pairs beside them whose features fire on more than punctuation, digits and stop words."""
+_SEARCHED = 400
+_FIRINGS = 10
+_GRAMMAR = 0.3
+COLUMN = 10
+"""Cells of the words at the left."""
+FAMILIES = {"gpt_neox": "GPT-NeoX", "gemma3_text": "Gemma 3"}
+"""What the families of the bundled models are called."""
+
+
+def describe_demo(run: Run) -> dict[str, Any]:
+    """Describe the run of ``xmodel demo``, in the format of ``xmodel demo --json``.
+
+    Args:
+        run: a finished run on the bundled pair.
+
+    Returns:
+        What `describe_run` returns; ``concept_pairs``, the best pairs of features that name a concept: fewer
+        than three of the ten words on which either fires most strongly are punctuation, digits or stop words
+        (see `find_non_concepts`); and for each side also ``family``, ``blocks``, ``width`` and ``ids`` of its
+        model.
+
+    Raises:
+        InputError: if the run is not finished, or damaged.
+    """
+    found = describe_run(run, BEST)
+    found["concept_pairs"] = _find_concept_pairs(run)
+    for own in found["sides"].values():
+        config = json.loads((find_builtin(own["model"], "model") / "config.json").read_text("utf-8"))
+        own["family"] = FAMILIES[config["model_type"]]
+        own["blocks"], own["width"] = config["num_hidden_layers"], config["hidden_size"]
+        own["ids"] = config["vocab_size"]
+    return found
+
+
+def _find_concept_pairs(run: Run) -> list[dict[str, Any]]:
+    """The best pairs after the first few whose features both fire most strongly on concept words."""
+    pairs = list_best_pairs(run, _SEARCHED)[BEST:]
+    texts = run.words["text"]
+    empty = []
+    for side in "ab":
+        features = [pair[f"feature_{side}"] for pair in pairs]
+        surveys = survey_features(run, side, features, words=TOP_WORDS, places=_FIRINGS)
+        top = [[texts[word].as_py() for word, _ in surveys[feature].places] for feature in features]
+        empty.append(find_non_concepts(top, share=_GRAMMAR))
+        for pair, feature in zip(pairs, features, strict=True):
+            pair[f"top_words_{side}"] = surveys[feature].words
+    return [pair for pair, *none in zip(pairs, *empty, strict=True) if not any(none)][:CONCEPTS]
+
+
+def render_demo(found: Mapping[str, Any], width: int) -> RenderableType:
+    """Draw what `describe_demo` found.
+
+    Args:
+        found: the description.
+        width: cells per line.
+    """
+    question = "Which feature of one model is which feature of the other?"
+    parts: list[RenderableType] = [Text(), Text(question, "bold"), Text()]
+    for side in "ab":
+        parts += _draw_model(found, side)
+    parts += [Text(), *wrap(Text(_tell_texts(found)), width), Text()]
+    parts += _draw_sentence("words", _tell_words(found), width)
+    parts += _draw_sentence("features", _tell_features(found), width)
+    parts += _draw_sentence("pairs", _tell_pairs(found), width)
+    return Group(*parts, *_draw_pairs(found, width), *_draw_next(found, width))
+
+
+def _draw_model(found: Mapping[str, Any], side: str) -> list[RenderableType]:
+    own, features = found["sides"][side], found["features"][side]
+    name = Text(f"{side}  ", "bold cyan").append(own["model"].removeprefix(PREFIX), "bold")
+    facts = f"  {own['family']}: {own['blocks']} blocks, {own['width']} dimensions, {own['ids']:,} token ids"
+    block = own["site"].split(".")[1]
+    dictionary = f"SAE after block {block}: {features['total']:,} features, FVU {own['fvu']:.3f}"
+    return [name.append(facts), _indent(dictionary, 3)]
+
+
+def _tell_texts(found: Mapping[str, Any]) -> str:
+    return (
+        "Both models were trained from scratch, from different seeds and with different tokenizers, on the "
+        "same public-domain English: Moby-Dick, State of the Union addresses, the King James Bible. Here "
+        f"they read {found['documents']} passages of it that neither was trained on."
+    )
+
+
+def _tell_words(found: Mapping[str, Any]) -> str:
+    exact = min(own["certificates"].get("exact", 0) for own in found["sides"].values())
+    return (
+        f"{found['words']:,}, each with its tokens in both models: every byte accounted for in {exact} of "
+        f"{found['documents']} passages."
+    )
+
+
+def _tell_features(found: Mapping[str, Any]) -> str:
+    a, b = (found["features"][side] for side in "ab")
+    return (
+        f"{a['kept']:,} of {a['total']:,} in a, and {b['kept']:,} of {b['total']:,} in b, fire often enough."
+    )
+
+
+def _tell_pairs(found: Mapping[str, Any]) -> str:
+    best, mutual = found["pairs"]["best_of_a"], found["pairs"]["mutual"]
+    return (
+        f"{best['count']:,} features of a have a partner in b whose activations go up and down with theirs "
+        f"from word to word: correlation {format_r(best['mean_r'])} on the half of the words where the "
+        f"partners were found, {format_r(best['mean_r_heldout'])} on the other half, "
+        f"{format_r(best['mean_r_heldout_shuffled'])} with the partners shuffled. {mutual['count']:,} pairs "
+        "are each other's best."
+    )
+
+
+def _draw_pairs(found: Mapping[str, Any], width: int) -> list[Text]:
+    fields = [Field("a"), Field("b"), Field("r"), Field("other half")]
+    rows, lists = [], []
+    for pair in [*found["best_pairs"], *found["concept_pairs"]]:
+        shared = find_shared(pair["top_words_a"], pair["top_words_b"])
+        rows.append(
+            [
+                Text(str(pair["feature_a"]), "cyan"),
+                Text(str(pair["feature_b"]), "cyan"),
+                Text(format_r(pair["r"]), "bold"),
+                Text(format_r(pair["r_heldout"])),
+            ]
+        )
+        lists.append([partial(fit_words, pair[f"top_words_{side}"], shared=shared) for side in "ab"])
+    words = ["strongest words of a", "strongest words of b"]
+    best, lines = len(found["best_pairs"]), draw_table(fields, rows, words, lists, width)
+    each = (len(lines) - 1) // len(rows)
+    title = draw_heading(f"The {best} best pairs, and the {len(rows) - best} best on words of no stop list")
+    return [*title, *lines[: 1 + best * each], Text(), *lines[1 + best * each :]]
+
+
+def _draw_next(found: Mapping[str, Any], width: int) -> list[RenderableType]:
+    run, pair = shlex.quote(found["run"]), found["best_pairs"][0]
+    lines = [
+        Text(),
+        Text("Everything is in ").append_text(show_name(f"{found['run']}/", width - 20)).append("."),
+    ]
+    lines += draw_heading("Type next")
+    lines += [
+        Text("  ").append_text(show_name(f"xmodel features {run} --a {pair['feature_a']}")),
+        Text("  ").append_text(show_name(f"xmodel features {run} --word Lord")),
+    ]
+    lines += draw_heading("For models and a text of your own")
+    lines += [
+        Text("  xmodel align --corpus book.txt --out run \\"),
+        Text("    --sae-a pythia-70m-deduped-res-sm/blocks.3.hook_resid_post \\"),
+        Text("    --sae-b gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical"),
+    ]
+    for line in lines:
+        line.no_wrap, line.overflow = False, "fold"
+    return [*lines]
+
+
+def _draw_sentence(name: str, text: str, width: int) -> list[Text]:
+    """A word in a column of its own, and a sentence beside it."""
+    lines = wrap(Text(text), max(width - COLUMN, 20))
+    heads = [Text(name.ljust(COLUMN), "bold"), *(Text(" " * COLUMN) for _ in lines[1:])]
+    return [head.append_text(line) for head, line in zip(heads, lines, strict=True)]
+
+
+def _indent(text: str, cells: int) -> RenderableType:
+    return Padding(Text(text, FAINT), (0, 0, 0, cells), expand=False)
