@@ -12,8 +12,10 @@ Without a GPU the two models are trained beside each other, a core each.
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,36 +29,35 @@ import torch
 from safetensors.torch import load_file
 
 HERE = Path(__file__).resolve().parent
-PACKAGE = HERE.parent / "xmodel" / "datasets" / "demo"
-MODEL_FILES = ("config.json", "model.safetensors", "tokenizer_config.json")
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")
 MOST_BYTES = 20_000_000
 """What everything together may take."""
 
 
-def train_everything(texts: Path, work: Path, device: str) -> None:
-    """Both models and their SAEs, in processes of their own."""
+def train_everything(texts: Path, work: Path, device: str, tokenizers: Path) -> None:
+    """Both models and their SAEs, in processes of their own: of what is finished they only make sure."""
     threads = ["--threads", "1"] if device == "cpu" else []
-    chains = {name: ["demo_models.py", "demo_saes.py"] for name in demo_models.PLANS}
+    chains = {
+        name: [["demo_models.py", "--tokenizers", str(tokenizers)], ["demo_saes.py"]]
+        for name in demo_models.PLANS
+    }
     running: dict[str, subprocess.Popen[bytes]] = {}
-    while any(chains.values()) or running:
-        for name, scripts in chains.items():
-            if name in running and running[name].poll() is None:
-                continue
-            if name in running and running.pop(name).returncode:
-                for process in running.values():
-                    process.terminate()
-                raise SystemExit(f"training of {name} failed: see above. The same command goes on.")
-            if scripts and scripts[0] == "demo_models.py" and (work / f"{name}.json").exists():
-                scripts.pop(0)
-            if scripts:
-                command = [sys.executable, str(HERE / scripts.pop(0)), str(texts), name, str(work)]
-                running[name] = subprocess.Popen([*command, "--device", device, *threads])
-        for process in list(running.values())[:1]:
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                continue
+    try:
+        while any(chains.values()) or running:
+            for name, steps in chains.items():
+                if name not in running and steps:
+                    script, *options = steps.pop(0)
+                    command = [sys.executable, str(HERE / script), str(texts), name, str(work), *options]
+                    running[name] = subprocess.Popen([*command, "--device", device, *threads])
+            time.sleep(1)
+            for name in [name for name, process in running.items() if process.poll() is not None]:
+                if running.pop(name).returncode:
+                    raise SystemExit(f"training of {name} failed: see above. The same command goes on.")
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.wait()
 
 
 def collect(texts: Path, work: Path, out: Path) -> None:
@@ -72,7 +73,7 @@ def collect(texts: Path, work: Path, out: Path) -> None:
     )
     for name, plan in demo_models.PLANS.items():
         facts = json.loads((work / f"{name}.json").read_text("utf-8"))
-        tokenizer, _ = demo_models.read_tokenizer(name)
+        tokenizer, _ = demo_models.read_tokenizer(name, work)
         seen, own = (
             demo_models.encode_texts(tokenizer, list(some), plan.separator)
             for some in ([text.text for text in training], unseen)
@@ -133,13 +134,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Builds the models, SAEs and corpus that come with xmodel.")
     parser.add_argument("texts", type=Path, help="folder with moby-dick/, sotu/ and kjv/")
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="for checkpoints and results")
-    parser.add_argument("--out", type=Path, default=PACKAGE, help="the demo folder of the package")
+    parser.add_argument(
+        "--out", type=Path, default=demo_models.PACKAGE, help="the demo folder of the package"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
-    tokenizers = [sys.executable, str(HERE / "demo_tokenizers.py"), str(arguments.texts), str(arguments.out)]
-    subprocess.run(tokenizers, check=True)
-    train_everything(arguments.texts, arguments.work, arguments.device)
+    tokenizers = arguments.work / "tokenizers"
+    command = [sys.executable, str(HERE / "demo_tokenizers.py"), str(arguments.texts), str(tokenizers)]
+    subprocess.run(command, check=True)
+    # A build that is told to end takes its trainers along.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    train_everything(arguments.texts, arguments.work, arguments.device, tokenizers)
     collect(arguments.texts, arguments.work, arguments.out)
 
 

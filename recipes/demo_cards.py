@@ -38,9 +38,9 @@ What is bundled is the last step; nothing was chosen by what it does on the unse
 
 ## Its SAEs
 
-Trained with SAELens {saelens} on {sae_tokens:,} tokens of the same text, without the first position of each
-window and without massive activations (norm above 6 times the median). Measured on the {unseen:,} tokens of
-the unseen corpus:
+Trained with SAELens {saelens} on {sae_tokens:,} tokens of the same text (one pass and a half), without the
+first position of each window and without massive activations (norm above 6 times the median). Measured on the
+{unseen:,} tokens of the unseen corpus:
 
 | Name | Site | Features | Architecture | FVU | L0 | Never fire there |
 |---|---|---|---|---|---|---|
@@ -52,7 +52,7 @@ FVU: the share of the activations' variance that is not rebuilt. L0: features ac
 
 Good for trying a method end to end in seconds, for tests, for teaching: it is a real language model with
 real features of words, names, grammar and style. Not good for conclusions about large models, for text unlike
-these three books, or for writing: it has read two million words, most of them from before 1900, and repeats
+these collections, or for writing: it has read two million words, most of them from before 1900, and repeats
 what they say, with the views of their time.
 
 ## Licence

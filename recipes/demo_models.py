@@ -8,10 +8,14 @@ was measured on the way to ``WORK/NAME.json``. A run that was killed goes on fro
 """
 
 import argparse
+import fcntl
+import hashlib
 import json
 import math
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,11 +106,48 @@ def make_model(name: str) -> Any:
     )
 
 
-def read_tokenizer(name: str) -> tuple[Tokenizer, bytes]:
-    """The bundled tokenizer of a model, and its file."""
-    folder = Path(__file__).resolve().parent.parent / "xmodel" / "datasets" / "demo"
+PACKAGE = Path(__file__).resolve().parent.parent / "xmodel" / "datasets" / "demo"
+"""The folder of the package where everything that is bundled lies."""
+
+
+def read_tokenizer(name: str, folder: Path = PACKAGE) -> tuple[Tokenizer, bytes]:
+    """The tokenizer of a model, and its file."""
     content = (folder / name / "tokenizer.json").read_bytes()
     return Tokenizer.from_str(content.decode()), content
+
+
+def write_facts(facts: dict[str, Any], path: Path) -> None:
+    """Writes what was measured. The file says that a step is finished, so it appears whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    temporary.replace(path)
+
+
+def digest_inputs(plan: object, documents: list[np.ndarray]) -> str:
+    """SHA-256, hexadecimal, of what a result depends on: the plan, and the ids of the training text."""
+    digest = hashlib.sha256(repr(plan).encode())
+    for ids in documents:
+        digest.update(ids.tobytes())
+    return digest.hexdigest()
+
+
+def check_inputs(found: str, expected: str, place: Path) -> None:
+    """Refuse to go on with what was begun from other texts, another tokenizer or another plan."""
+    if found != expected:
+        raise SystemExit(f"{place} was made from other texts, another tokenizer or plan: take another WORK.")
+
+
+@contextmanager
+def lock_model(name: str, work: Path) -> Iterator[None]:
+    """Keeps two processes from training the same model in the same folder."""
+    with (work / f"{name}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(
+                f"another process is training {name} in {work}: wait until it has ended."
+            ) from None
+        yield
 
 
 def encode_texts(tokenizer: Tokenizer, texts: list[str], separator: str) -> list[np.ndarray]:
@@ -153,10 +194,10 @@ def measure_loss(
 
 
 def measure_model(name: str, folder: Path, texts: list[str], device: str = "cpu") -> float:
-    """Bits per byte of a stored model on some texts."""
+    """Bits per byte of a stored model, in the folder `folder`, on some texts."""
     from transformers import AutoModelForCausalLM
 
-    plan, (tokenizer, _) = PLANS[name], read_tokenizer(name)
+    plan, (tokenizer, _) = PLANS[name], read_tokenizer(folder.name, folder.parent)
     first = tokenizer.token_to_id(plan.bos or plan.separator)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()
     documents = encode_texts(tokenizer, texts, plan.separator)
@@ -164,11 +205,15 @@ def measure_model(name: str, folder: Path, texts: list[str], device: str = "cpu"
     return bits / sum(len(text.encode()) for text in texts)
 
 
-def train(name: str, texts: Path, work: Path, device: str) -> None:
-    """Train one model and write it."""
-    plan, (tokenizer, tokenizer_file) = PLANS[name], read_tokenizer(name)
+def train(name: str, texts: Path, work: Path, device: str, tokenizers: Path) -> None:
+    """Train one model and write it, unless that was done before."""
+    plan, (tokenizer, tokenizer_file) = PLANS[name], read_tokenizer(name, tokenizers)
     training, held_out = demo_texts.hold_out(demo_texts.read_texts(texts))
     documents = encode_texts(tokenizer, [text.text for text in training], plan.separator)
+    inputs = digest_inputs(plan, documents)
+    if (work / f"{name}.json").exists():
+        check_inputs(json.loads((work / f"{name}.json").read_text("utf-8"))["inputs"], inputs, work)
+        return
     rows = demo_texts.cut_passages(held_out)
     unseen = encode_texts(tokenizer, [row["text"] for row in rows], plan.separator)
     unseen_bytes = sum(len(row["text"].encode()) for row in rows)
@@ -194,6 +239,7 @@ def train(name: str, texts: Path, work: Path, device: str) -> None:
     step, seconds, history = 0, 0.0, []
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
+        check_inputs(state["inputs"], inputs, checkpoint)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         step, seconds, history = state["step"], state["seconds"], state["history"]
@@ -224,6 +270,7 @@ def train(name: str, texts: Path, work: Path, device: str) -> None:
             history.append([step, bits])
             print(f"{name}: step {step:,}, held out {bits:.4f} bits per byte", flush=True)
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            state["inputs"] = inputs
             temporary = checkpoint.with_suffix(".new")
             torch.save({**state, "seconds": time.perf_counter() - begun, "history": history}, temporary)
             temporary.replace(checkpoint)
@@ -231,6 +278,7 @@ def train(name: str, texts: Path, work: Path, device: str) -> None:
     _write(name, model, tokenizer, tokenizer_file, work)
     bits = measure_model(name, work / name, [row["text"] for row in rows], device)
     facts = {
+        "inputs": inputs,
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "training_tokens": tokens,
         "training_words": sum(text.words for text in training),
@@ -241,7 +289,7 @@ def train(name: str, texts: Path, work: Path, device: str) -> None:
         "seconds": time.perf_counter() - begun,
         "device": device,
     }
-    (work / f"{name}.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    write_facts(facts, work / f"{name}.json")
     print(f"{name}: {bits:.4f} bits per byte as stored", flush=True)
 
 
@@ -277,11 +325,13 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="where the model goes, and checkpoints on the way")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="of PyTorch")
+    parser.add_argument("--tokenizers", type=Path, default=PACKAGE, help="folder with NAME/tokenizer.json")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    train(arguments.name, arguments.texts, arguments.work, arguments.device)
+    with lock_model(arguments.name, arguments.work):
+        train(arguments.name, arguments.texts, arguments.work, arguments.device, arguments.tokenizers)
 
 
 if __name__ == "__main__":

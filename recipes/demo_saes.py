@@ -94,7 +94,8 @@ def read_unseen(
     name: str, model: LanguageModel, texts: list[str], sites: list[str]
 ) -> dict[str, torch.Tensor]:
     """[tokens, d] float16 per site: activations on the corpus that the model was not trained on."""
-    plan, (tokenizer, _) = demo_models.PLANS[name], demo_models.read_tokenizer(name)
+    plan = demo_models.PLANS[name]
+    tokenizer, _ = demo_models.read_tokenizer(name, Path(model.folder).parent)
     bos = None if plan.bos is None else tokenizer.token_to_id(plan.bos)
     documents = demo_models.encode_texts(tokenizer, texts, plan.separator)
     return read_activations(model, demo_models.draw_windows(documents, bos, 0), sites)
@@ -190,31 +191,38 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    name, work = arguments.name, arguments.work
-    plans = [plan for plan in PLANS[name] if not (work / plan.name / "measured.json").exists()]
-    if not plans:
-        return
+    with demo_models.lock_model(arguments.name, arguments.work):
+        train_missing(arguments.name, arguments.texts, arguments.work, arguments.device)
 
-    model = load_language_model(work / name, device=arguments.device)
-    tokenizer, _ = demo_models.read_tokenizer(name)
+
+def train_missing(name: str, texts: Path, work: Path, device: str) -> None:
+    """Train those SAEs of a model that are not there yet."""
+    tokenizer, _ = demo_models.read_tokenizer(name, work)
     own = demo_models.PLANS[name]
     bos = None if own.bos is None else tokenizer.token_to_id(own.bos)
-    training, held_out = demo_texts.hold_out(demo_texts.read_texts(arguments.texts))
-    sites = sorted({plan.site for plan in plans})
+    training, held_out = demo_texts.hold_out(demo_texts.read_texts(texts))
     seen = demo_models.encode_texts(tokenizer, [text.text for text in training], own.separator)
+    model = load_language_model(work / name, device=device)
+    plans, inputs = [], {}
+    for plan in PLANS[name]:
+        inputs[plan] = demo_models.digest_inputs((plan, model.digest), seen)
+        place = work / plan.name / "measured.json"
+        if place.exists():
+            demo_models.check_inputs(json.loads(place.read_text("utf-8"))["inputs"], inputs[plan], place)
+        else:
+            plans.append(plan)
+    if not plans:
+        return
+    sites = sorted({plan.site for plan in plans})
     activations = read_activations(model, demo_models.draw_windows(seen, bos, own.seed * 1000 + 500), sites)
     fresh = read_unseen(name, model, [row["text"] for row in demo_texts.cut_passages(held_out)], sites)
     for plan in plans:
         begun = time.perf_counter()
-        train_sae(plan, name, activations[plan.site], work / plan.name, arguments.device)
+        train_sae(plan, name, activations[plan.site], work / plan.name, device)
         measured = measure_sae(work / plan.name, fresh[plan.site])
-        facts = {
-            **measured,
-            "training_tokens": plan.tokens,
-            "k": plan.k,
-            "seconds": time.perf_counter() - begun,
-        }
-        (work / plan.name / "measured.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        facts = {**measured, "inputs": inputs[plan], "training_tokens": plan.tokens, "k": plan.k}
+        facts["seconds"] = time.perf_counter() - begun
+        demo_models.write_facts(facts, work / plan.name / "measured.json")
         print(f"{plan.name}: {json.dumps(facts)}", flush=True)
 
 

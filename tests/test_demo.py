@@ -61,6 +61,10 @@ def test_every_name_is_there_and_no_other():
         load_language_model("builtin:neox-demo-l0")
     with pytest.raises(InputError, match="builtin:demo-corpus"):
         open_corpus("builtin:demo")
+    loaders = (load_tokenizer, load_language_model, load_dictionary, open_corpus)
+    for load, name in zip(loaders, ("neox-demo", "gemma-demo", "neox-demo-l2", "demo-corpus"), strict=True):
+        with pytest.raises(InputError, match=f"comes with xmodel is builtin:{name}"):
+            load(name)
 
 
 @MODELS
@@ -207,7 +211,13 @@ def test_json_is_one_document(tmp_path, run):
     assert found["words"] == run.summary["words"]
     assert found["sides"]["a"]["blocks"] == 6 and found["sides"]["b"]["ids"] == 6144
     assert len(found["best_pairs"]) == 4 and len(found["concept_pairs"]) == 6
-    assert all(pair["r"] <= found["best_pairs"][0]["r"] for pair in found["concept_pairs"])
+    listed = {(row["feature_a"], row["feature_b"]) for row in run.pairs.slice(0, 400).to_pylist()}
+    for pair in [*found["best_pairs"], *found["concept_pairs"]]:
+        assert (pair["feature_a"], pair["feature_b"]) in listed
+    grammar = {"the", "of", "and", ",", "his", "unto", "thou"}
+    for pair in found["concept_pairs"]:
+        for side in "ab":
+            assert pair[f"top_words_{side}"][0].lower() not in grammar
 
 
 def test_another_run_is_not_overwritten(tmp_path):

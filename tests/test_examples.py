@@ -1,10 +1,14 @@
 """The notebooks in examples/ run from top to bottom, in a folder of their own."""
 
+from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from tests.test_documentation import agrees
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "examples").glob("*.ipynb"))
 
@@ -18,8 +22,18 @@ def test_a_notebook_runs_and_shows_what_it_was_saved_with(path: Path, tmp_path: 
             cell.outputs = []
     NotebookClient(fresh, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     for before, after in zip(saved.cells, fresh.cells, strict=True):
-        kinds = [[output.output_type for output in cell.get("outputs", [])] for cell in (before, after)]
-        assert kinds[0] == kinds[1], before.source
+        shown, printed = (list(list_texts(cell)) for cell in (before, after))
+        assert len(shown) == len(printed), before.source
+        assert all(map(agrees, shown, printed, repeat(False))), f"{before.source}\n{shown}\n{printed}"
+
+
+def list_texts(cell: nbformat.NotebookNode) -> Iterator[str]:
+    """What a cell shows, as text; not what libraries say on standard error."""
+    for output in cell.get("outputs", []):
+        if output.output_type == "stream":
+            yield from [output.text] if output.name == "stdout" else []
+        else:
+            yield output.data["text/plain"]
 
 
 def test_there_is_a_notebook() -> None:

@@ -3,6 +3,8 @@
 import gzip
 import json
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.recipes import demo_baselines, demo_models, demo_texts
+from tests.recipes import demo_baselines, demo_models, demo_saes, demo_texts
 from xmodel.datasets import demo
+from xmodel.models.saes import load_dictionary
 
 FOLDER = Path(demo.__file__).parent
 
@@ -100,8 +103,6 @@ def test_what_is_bundled_was_held_out(shared):
     rows = [json.loads(line) for line in (FOLDER / "corpus.jsonl").read_text("utf-8").splitlines()]
     assert rows == demo_texts.cut_passages(held_out)
     assert 19_000 < sum(len(row["text"].split()) for row in rows) < 21_000
-    titles = {(text.source, text.title) for text in training}
-    assert not titles & {(text.source, text.title) for text in held_out}
     # No passage stands in the training text, not even a stretch of 200 characters from its middle.
     seen = "\n".join(text.text for text in training)
     for row in rows:
@@ -109,7 +110,7 @@ def test_what_is_bundled_was_held_out(shared):
         assert row["text"][middle : middle + 200] not in seen
 
 
-def test_the_trigrams_in_the_cards_are_right(shared):
+def test_the_rivals_in_the_cards_are_right(shared):
     training, held_out = demo_texts.hold_out(demo_texts.read_texts(shared / "data" / "texts"))
     unseen = [row["text"] for row in demo_texts.cut_passages(held_out)]
     size = sum(len(text.encode()) for text in unseen)
@@ -119,4 +120,67 @@ def test_the_trigrams_in_the_cards_are_right(shared):
         own = [ids[:-1] for ids in demo_models.encode_texts(tokenizer, unseen, plan.separator)]
         start = tokenizer.token_to_id(plan.separator)
         bits = demo_baselines.measure_token_trigrams(seen, own, tokenizer.get_vocab_size(), start, size)
-        assert f"{bits:.3f} bits per byte" in (FOLDER / name / "README.md").read_text("utf-8")
+        by_bytes = demo_baselines.measure_byte_trigrams([text.text for text in training], unseen)
+        card = (FOLDER / name / "README.md").read_text("utf-8")
+        for rival in (bits, by_bytes, demo_baselines.measure_gzip(unseen)):
+            assert f"{rival:.3f} bits per byte" in card
+
+
+@pytest.fixture
+def tiny_texts(tmp_path):
+    """Three small collections in the form of the real ones."""
+    words = (Path(__file__).with_name("tiny_corpus.txt")).read_text("utf-8").split()
+    chapters = [" ".join(words[start : start + 300]) for start in range(0, 3600, 300)]
+    for source in demo_texts.SOURCES:
+        (tmp_path / "texts" / source).mkdir(parents=True)
+    novel = "\n\n".join(f"CHAPTER {number}. Tiny.\n\n{text}" for number, text in enumerate(chapters[:6], 1))
+    (tmp_path / "texts" / "moby-dick" / "book.txt").write_text(novel, "utf-8")
+    for title in (*demo_texts.HELD_OUT_ADDRESSES, "1999_nobody"):
+        (tmp_path / "texts" / "sotu" / f"{title}.txt").write_text(chapters[6], "utf-8")
+    verses = "\n".join(f"Ge{number}:1 {text}" for number, text in enumerate(chapters[7:], 1))
+    (tmp_path / "texts" / "kjv" / "kjv.txt").write_text(verses, "utf-8")
+    return tmp_path / "texts"
+
+
+@pytest.mark.parametrize("name", demo.BUILTIN_MODELS)
+def test_a_tiny_build_goes_through_resumes_and_refuses_other_texts(name, tiny_texts, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda program: None)  # Compiling would take longer than all of it.
+    monkeypatch.setattr(demo_texts, "HELD_OUT_WORDS", {"moby-dick": 300, "kjv": 300})
+    monkeypatch.setitem(demo_models.PLANS, name, replace(demo_models.PLANS[name], passes=4.0, batch=2))
+    plan = demo_saes.Plan("tiny-l1", 1, 64, seed=1, k=8, tokens=4 * 512)
+    monkeypatch.setitem(demo_saes.PLANS, name, (plan,))
+    monkeypatch.setattr(demo_saes, "BATCH", 512)
+    arguments = (name, tiny_texts, tmp_path, "cpu")
+    demo_models.train(*arguments, demo_models.PACKAGE)
+    facts = json.loads((tmp_path / f"{name}.json").read_text())
+    assert facts["steps"] > 10 and 1 < facts["held_out_bits_per_byte"] < 6
+    demo_saes.train_missing(*arguments)
+    measured = json.loads((tmp_path / "tiny-l1" / "measured.json").read_text())
+    assert measured["l0"] > 0 and measured["tokens"] > 300
+    assert load_dictionary(str(tmp_path / "tiny-l1")).info.model == f"builtin:{name}"
+
+    # What is finished is left alone, also from a checkpoint at the end; other texts are refused everywhere.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    demo_models.train(*arguments, demo_models.PACKAGE)
+    demo_saes.train_missing(*arguments)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    (tmp_path / f"{name}.json").unlink()
+    demo_models.train(*arguments, demo_models.PACKAGE)
+    again = json.loads((tmp_path / f"{name}.json").read_text())
+    assert again["held_out_bits_per_byte"] == facts["held_out_bits_per_byte"]
+    (tiny_texts / "sotu" / "1999_nobody.txt").write_text("Another text. " * 300, "utf-8")
+    with pytest.raises(SystemExit, match="made from other texts"):
+        demo_models.train(*arguments, demo_models.PACKAGE)
+    with pytest.raises(SystemExit, match="made from other texts"):
+        demo_saes.train_missing(*arguments)
+    (tmp_path / f"{name}.json").unlink()
+    with pytest.raises(SystemExit, match="made from other texts"):
+        demo_models.train(*arguments, demo_models.PACKAGE)
+
+
+def test_two_processes_do_not_train_the_same_model(tmp_path):
+    lock = partial(demo_models.lock_model, "neox-demo", tmp_path)
+    with lock(), pytest.raises(SystemExit, match="another process"), lock():
+        pass
+    with lock():
+        pass

@@ -11,7 +11,7 @@ from xmodel.alignment.sentencepieces import wrap_sentencepiece, wrap_tiktoken
 from xmodel.alignment.slow import wrap_slow
 from xmodel.alignment.tokenizer import Tokenizer, wrap_fast
 from xmodel.datasets.connection import reaches_hub
-from xmodel.datasets.demo import find_builtin, is_builtin
+from xmodel.datasets.demo import find_builtin, is_builtin, refuse_bare_name
 from xmodel.errors import InputError
 
 _FILES = ("tokenizer.json", "tokenizer.json.gz", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
@@ -40,6 +40,7 @@ def load_tokenizer(source: Any, *, name: str | None = None) -> Tokenizer:
     path = Path(source).expanduser()
     if path.exists():
         return _load_path(path, name or _name_path(path))
+    refuse_bare_name(source, "tokenizer")
     looks_local = str(source).startswith((".", "/", "~")) or str(source).count("/") > 1
     if looks_local or path.suffix in (".json", ".gz", ".model", ".tiktoken"):
         raise InputError(

@@ -17,11 +17,12 @@ def demo(
         "xmodel-demo"
     ),
     resume: Annotated[
-        bool, typer.Option("--resume/--fresh", help="Show a run that is there already, or start it over.")
+        bool,
+        typer.Option("--resume/--fresh", help="Go on with a run that is there, or start it over."),
     ] = True,
     json: Json = False,
 ) -> None:
-    """See the program work on two small language models that come with it; offline, in a minute.
+    """See the program work on two small language models that come with it; offline, in seconds.
 
     Finds which SAE feature of the one model is which of the other, over passages that neither has read.
 

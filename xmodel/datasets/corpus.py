@@ -24,7 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from xmodel.datasets.demo import find_builtin, is_builtin
+from xmodel.datasets.demo import find_builtin, is_builtin, refuse_bare_name
 from xmodel.datasets.rows import check_parquet, open_hub, read_jsonl, read_parquet, read_rows
 from xmodel.datasets.text_files import Cut, read_text, read_text_file
 from xmodel.datasets.words import encode_text
@@ -146,6 +146,7 @@ def _open_path(path: Path, column: str, cut: Cut) -> Reader:
     if path.is_dir():
         return _open_folder(path, cut)
     if not path.exists():
+        refuse_bare_name(path, "corpus")
         raise InputError(f"{str(path)!r} does not exist. Expected {_ACCEPTED}.")
     suffix = _kind_of(path)
     if suffix == ".parquet":

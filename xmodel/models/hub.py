@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodel.datasets.connection import reaches_hub
-from xmodel.datasets.demo import find_builtin, is_builtin
+from xmodel.datasets.demo import find_builtin, is_builtin, refuse_bare_name
 from xmodel.errors import InputError
 
 # What transformers reads of a model in safetensors, and its tokenizer. Other copies of the same weights in
@@ -56,6 +56,7 @@ def find_model(source: str | Path) -> tuple[Path, str | None]:
             "Face id such as EleutherAI/pythia-160m, also ID@REVISION."
         )
     else:
+        refuse_bare_name(text, "model")
         folder = _fetch(text)
         commit = folder.name
     _check_files(folder, text)

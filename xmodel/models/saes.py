@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from xmodel.datasets.demo import find_builtin, is_builtin
+from xmodel.datasets.demo import find_builtin, is_builtin, refuse_bare_name
 from xmodel.errors import InputError
 from xmodel.models import saelens, sparsify
 from xmodel.models.baselines import fit_pca, is_identity, load_identity, needs_fitting, restore_pca
@@ -99,6 +99,7 @@ def load_dictionary(
             f"there is no SAE at {source!r}: neither a folder nor a file is there. Expected a folder that "
             "SAELens or sparsify saved, or a Gemma Scope params.npz."
         )
+    refuse_bare_name(source, "SAE")
     return load_release(source, device=device, dtype=dtype, allow_pt=allow_pt)
 
 

@@ -98,29 +98,43 @@ def tabulate_pairs(
 
 
 def correlate_shuffled(
-    table: "pa.Table", heldout: Chunks, held_moments: tuple[Moments, Moments], seed: int = 0
+    table: "pa.Table",
+    discovery: Chunks,
+    heldout: Chunks,
+    moments: tuple[Moments, Moments],
+    held_moments: tuple[Moments, Moments],
+    *,
+    signed: bool,
+    seed: int = 0,
 ) -> dict[str, NDArray[np.float64]]:
     """Per rule, the held-out r that its pairs have with each other's partners: what chance alone gives.
 
-    B's features are shuffled once among the pairs of a rule; a pair that keeps its partner is left out. What
-    does not vary on the held-out half counts as 0, as it does for the pairs themselves.
+    B's features are shuffled once among the pairs of a rule; what the shuffle gives that is a pair of the
+    rule again is left out. What does not vary on the held-out half counts as 0, and for signed features the
+    sign is turned as that of r on the discovery half, both as for the pairs themselves.
 
     Args:
         table: the pairs.
+        discovery: the words that they were found on.
         heldout: the held-out words.
-        held_moments: of these words.
+        moments: of the discovery half.
+        held_moments: of the held-out half.
+        signed: whether the sign of r is arbitrary.
         seed: of the shuffle.
     """
     a, b = (table[f"feature_{letter}"].to_numpy() for letter in "ab")
+    keys = a.astype(np.int64) * len(moments[1].sums) + b
     parts = []
     for rule in RULES:
         own = np.flatnonzero(table[rule].to_numpy(zero_copy_only=False).astype(bool))
         others = np.random.default_rng(seed).permutation(own)
-        apart = b[own] != b[others]
+        apart = ~np.isin(keys[own] - b[own] + b[others], keys[own])
         parts.append((a[own[apart]], b[others[apart]]))
-    r, _ = correlate_pairs(
-        heldout, *held_moments, *(np.concatenate(side) for side in zip(*parts, strict=True))
-    )
+    shuffled = [np.concatenate(side) for side in zip(*parts, strict=True)]
+    r, _ = correlate_pairs(heldout, *held_moments, *shuffled)
+    if signed:
+        found, _ = correlate_pairs(discovery, *moments, *shuffled)
+        r = r * np.sign(np.nan_to_num(found))
     stops = np.cumsum([len(own) for own, _ in parts])
     return dict(zip(RULES, np.split(np.nan_to_num(r), stops[:-1]), strict=True))
 

@@ -79,11 +79,10 @@ def pair_features(
     ledger += _count_partnered(matched, settings, (kept[0], kept[1]))
     table = tabulate_pairs(matched, discovery, heldout, moments, held_moments, settings.top_k)
     digest = folder.write("pairs.parquet", lambda place: _write_parquet(table, place))
+    shuffled = correlate_shuffled(table, discovery, heldout, moments, held_moments, signed=signed)
     summary = {
         **summarise_words(manifest, shards, words, moments, (kept[0], kept[1])),
-        "pairs": summarise_rules(
-            table, signed, matched.gap, correlate_shuffled(table, heldout, held_moments)
-        ),
+        "pairs": summarise_rules(table, signed, matched.gap, shuffled),
         "reproduced": _measure_reproduced(
             matched, heldout, held_moments, (kept[0], kept[1]), settings, signed
         ),

@@ -3,14 +3,16 @@
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from xmodel.datasets.concepts import find_non_concepts
+from xmodel.datasets.concepts import NON_CONCEPTS, find_non_concepts
 from xmodel.datasets.demo import PREFIX, find_builtin
 from xmodel.pairing.firings import survey_features
 from xmodel.pairing.results import Run
@@ -21,6 +23,7 @@ from xmodel.report.layout import (
     find_shared,
     fit_words,
     format_r,
+    format_share,
     show_name,
     wrap,
 )
@@ -33,7 +36,12 @@ CONCEPTS = 6
 """Best pairs beside them whose features fire on more than punctuation, digits and stop words."""
 _SEARCHED = 400
 _FIRINGS = 10
-_GRAMMAR = 0.3
+_SHARE = 0.3
+_ARCHAIC = (
+    "art doth didst ere hast hath hither lest nay neither nor shall shalt thee thereof thine thither thou "
+    "thy till unto upon wherefore whereof whoso whosoever wilt ye yea"
+)
+_SKIPPED = replace(NON_CONCEPTS, words=frozenset(_ARCHAIC.split()))
 COLUMN = 10
 """Cells of the words at the left."""
 FAMILIES = {"gpt_neox": "GPT-NeoX", "gemma3_text": "Gemma 3"}
@@ -48,9 +56,9 @@ def describe_demo(run: Run) -> dict[str, Any]:
 
     Returns:
         What `describe_run` returns; ``concept_pairs``, the best pairs of features that name a concept: fewer
-        than three of the ten words on which either fires most strongly are punctuation, digits or stop words
-        (see `find_non_concepts`); and for each side also ``family``, ``blocks``, ``width`` and ``ids`` of its
-        model.
+        than three of the ten words on which either fires most strongly are punctuation, digits, stop words
+        or their like in the Bible (see `find_non_concepts`); and for each side also ``family``, ``blocks``,
+        ``width`` and ``ids`` of its model.
 
     Raises:
         InputError: if the run is not finished, or damaged.
@@ -74,7 +82,7 @@ def _find_concept_pairs(run: Run) -> list[dict[str, Any]]:
         features = [pair[f"feature_{side}"] for pair in pairs]
         surveys = survey_features(run, side, features, words=TOP_WORDS, places=_FIRINGS)
         top = [[texts[word].as_py() for word, _ in surveys[feature].places] for feature in features]
-        empty.append(find_non_concepts(top, share=_GRAMMAR))
+        empty.append(find_non_concepts(top, _SKIPPED, share=_SHARE))
         for pair, feature in zip(pairs, features, strict=True):
             pair[f"top_words_{side}"] = surveys[feature].words
     return [pair for pair, *none in zip(pairs, *empty, strict=True) if not any(none)][:CONCEPTS]
@@ -90,7 +98,7 @@ def render_demo(found: Mapping[str, Any], width: int) -> RenderableType:
     question = "Which feature of one model is which feature of the other?"
     parts: list[RenderableType] = [Text(), Text(question, "bold"), Text()]
     for side in "ab":
-        parts += _draw_model(found, side)
+        parts += _draw_model(found, side, width)
     parts += [Text(), *wrap(Text(_tell_texts(found)), width), Text()]
     parts += _draw_sentence("words", _tell_words(found), width)
     parts += _draw_sentence("features", _tell_features(found), width)
@@ -98,13 +106,17 @@ def render_demo(found: Mapping[str, Any], width: int) -> RenderableType:
     return Group(*parts, *_draw_pairs(found, width), *_draw_next(found, width))
 
 
-def _draw_model(found: Mapping[str, Any], side: str) -> list[RenderableType]:
+def _draw_model(found: Mapping[str, Any], side: str, width: int) -> list[RenderableType]:
     own, features = found["sides"][side], found["features"][side]
     name = Text(f"{side}  ", "bold cyan").append(own["model"].removeprefix(PREFIX), "bold")
-    facts = f"  {own['family']}: {own['blocks']} blocks, {own['width']} dimensions, {own['ids']:,} token ids"
+    shape = f"{own['blocks']} blocks of {own['width']} dimensions"
+    facts = f"{own['family']}, {shape}, {own['ids']:,} token ids"
     block = own["site"].split(".")[1]
-    dictionary = f"SAE after block {block}: {features['total']:,} features, FVU {own['fvu']:.3f}"
-    return [name.append(facts), _indent(dictionary, 3)]
+    rebuilt = f"{1 - own['fvu']:.1%} of the variance rebuilt"
+    dictionary = f"SAE after block {block}: {features['total']:,} features, {rebuilt}"
+    if cell_len(name.plain) + 2 + cell_len(facts) <= width:
+        return [name.append(f"  {facts}"), _indent(dictionary, 3)]
+    return [name, _indent(facts, 3), _indent(dictionary, 3)]
 
 
 def _tell_texts(found: Mapping[str, Any]) -> str:
@@ -124,20 +136,19 @@ def _tell_words(found: Mapping[str, Any]) -> str:
 
 
 def _tell_features(found: Mapping[str, Any]) -> str:
-    a, b = (found["features"][side] for side in "ab")
-    return (
-        f"{a['kept']:,} of {a['total']:,} in a, and {b['kept']:,} of {b['total']:,} in b, fire often enough."
-    )
+    shares = [f"{own['kept']:,} of {own['total']:,} in {side}" for side, own in found["features"].items()]
+    return f"{' and '.join(shares)} fire on 10 words or more."
 
 
 def _tell_pairs(found: Mapping[str, Any]) -> str:
-    best, mutual = found["pairs"]["best_of_a"], found["pairs"]["mutual"]
+    best, again = found["pairs"]["best_of_a"], found["reproduced"]
+    share = format_share(again["same_best_partner"], again["frequent_in_both_halves"])
     return (
         f"{best['count']:,} features of a have a partner in b whose activations go up and down with theirs "
-        f"from word to word: correlation {format_r(best['mean_r'])} on the half of the words where the "
+        f"from word to word: correlation {format_r(best['mean_r'])} on the half of the passages where the "
         f"partners were found, {format_r(best['mean_r_heldout'])} on the other half, "
-        f"{format_r(best['mean_r_heldout_shuffled'])} with the partners shuffled. {mutual['count']:,} pairs "
-        "are each other's best."
+        f"{format_r(best['mean_r_heldout_shuffled'])} with the partners shuffled. Searched for afresh on the "
+        f"other half, {share} find the same partner again."
     )
 
 
@@ -158,22 +169,22 @@ def _draw_pairs(found: Mapping[str, Any], width: int) -> list[Text]:
     words = ["strongest words of a", "strongest words of b"]
     best, lines = len(found["best_pairs"]), draw_table(fields, rows, words, lists, width)
     each = (len(lines) - 1) // len(rows)
-    title = draw_heading(f"The {best} best pairs, and the {len(rows) - best} best on words of no stop list")
-    return [*title, *lines[: 1 + best * each], Text(), *lines[1 + best * each :]]
+    title = draw_heading(
+        f"The {best} best pairs, and the next {len(rows) - best} not mainly on function words"
+    )
+    note = Text("High on one half only: such a pair rests on few words. Trust the other half.", FAINT)
+    return [*title, *lines[: 1 + best * each], Text(), *lines[1 + best * each :], *wrap(note, width)]
 
 
 def _draw_next(found: Mapping[str, Any], width: int) -> list[RenderableType]:
     run, pair = shlex.quote(found["run"]), found["best_pairs"][0]
-    lines = [
-        Text(),
-        Text("Everything is in ").append_text(show_name(f"{found['run']}/", width - 20)).append("."),
-    ]
-    lines += draw_heading("Type next")
+    heading = Text("Everything is in ", "bold").append_text(show_name(f"{found['run']}/", width - 30))
+    lines = [Text(), heading.append(". Type next", "bold")]
     lines += [
         Text("  ").append_text(show_name(f"xmodel features {run} --a {pair['feature_a']}")),
         Text("  ").append_text(show_name(f"xmodel features {run} --word Lord")),
     ]
-    lines += draw_heading("For models and a text of your own")
+    lines += draw_heading("For models and a text of your own (these models come from the Hugging Face hub)")
     lines += [
         Text("  xmodel align --corpus book.txt --out run \\"),
         Text("    --sae-a pythia-70m-deduped-res-sm/blocks.3.hook_resid_post \\"),

@@ -41,6 +41,18 @@ def is_builtin(source: object) -> bool:
     return str(source).startswith(PREFIX)
 
 
+def refuse_bare_name(source: object, kind: Kind) -> None:
+    """Tell a user who left out the prefix, before the name is looked up anywhere else.
+
+    Raises:
+        InputError: if something of that kind and name comes with xmodel.
+    """
+    if str(source) in _KINDS[kind]:
+        raise InputError(
+            f"there is no {kind} at {str(source)!r}; the one that comes with xmodel is {PREFIX}{source}."
+        )
+
+
 def find_builtin(source: object, kind: Kind) -> Path:
     """Where something that comes with xmodel lies.
 
