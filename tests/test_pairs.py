@@ -94,13 +94,46 @@ def check_table(tiny, pairing, skipped=None):
     return summary
 
 
-def shuffle_slowly(rows, a, b):
-    """The mean held-out r of A's features with the B feature of another row, in the order of the table."""
+def shuffle_slowly(rows, a, b, found=None):
+    """The mean held-out r of A's features with the B feature of another row, in the order of the table.
+
+    `found` are the discovery half's values of signed features: r there says which sign counts as positive.
+    """
     order = np.random.default_rng(0).permutation(len(rows))
     pairs = [(row["feature_a"], rows[other]["feature_b"]) for row, other in zip(rows, order, strict=True)]
     real = {(row["feature_a"], row["feature_b"]) for row in rows}
-    judged = [np.nan_to_num(correlate(a[:, f], b[:, g])) for f, g in pairs if (f, g) not in real]
+    pairs = [pair for pair in pairs if pair not in real]
+    judged = [np.nan_to_num(correlate(a[:, f], b[:, g])) for f, g in pairs]
+    if found is not None:
+        signs = [np.sign(correlate(found[0][:, f], found[1][:, g])) for f, g in pairs]
+        judged = [sign * r for sign, r in zip(signs, judged, strict=True)]
     return float(np.mean(judged)) if judged else None
+
+
+def test_shuffled_pairs_of_signed_features_are_judged_as_the_pairs_are(tmp_path):
+    """All features share a latent, so that even exchanged partners correlate, with arbitrary signs."""
+    rng = np.random.default_rng(5)
+
+    def plant(spelled):
+        latent = rng.normal(size=(len(spelled), 1))
+        weights = {side: rng.choice([-1.0, 1.0], width) for side, width in (("a", 6), ("b", 8))}
+        return {
+            side: (latent * own + rng.normal(size=(len(spelled), len(own)))).astype(np.float32)
+            for side, own in weights.items()
+        }
+
+    tiny = build_run(tmp_path / "run", values=plant, pairing=PairSettings())
+    half = np.array(tiny.run.words["split"].to_pylist()) == "discovery"
+    rows = tiny.run.pairs.to_pylist()
+    a, b = tiny.values["a"], tiny.values["b"]
+    for rule, facts in tiny.run.summary["pairs"].items():
+        own = [row for row in rows if row[rule]]
+        expected = shuffle_slowly(own, a[~half], b[~half], found=(a[half], b[half]))
+        if expected is None:
+            assert facts["mean_r_heldout_shuffled"] is None
+        else:
+            assert facts["mean_r_heldout_shuffled"] == pytest.approx(expected, abs=1e-6)
+            assert expected > 0.3
 
 
 def check_rules(rows, r, pairing):
