@@ -1,5 +1,6 @@
 """What comes with the package: it is what its cards say, is loaded like a user's own, and runs offline."""
 
+import io
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.recipes import demo_models, demo_saes
@@ -22,6 +24,7 @@ from xmodel.models.language import load_language_model
 from xmodel.models.saes import load_dictionary
 from xmodel.pairing.comparing import align_models
 from xmodel.pairing.results import open_run
+from xmodel.report.demo import describe_demo, render_demo
 
 FOLDER = Path(demo.__file__).parent
 MODELS = pytest.mark.parametrize("name", demo.BUILTIN_MODELS)
@@ -226,3 +229,15 @@ def test_another_run_is_not_overwritten(tmp_path):
     with pytest.raises(InputError):
         CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "mine")], catch_exceptions=False)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
+
+
+def test_only_headings_and_names_are_bold(run):
+    """A style that runs on to the end of a sentence would be seen only on a terminal."""
+    page = io.StringIO()
+    console = Console(file=page, force_terminal=True, color_system="standard", width=90)
+    console.print(render_demo(describe_demo(run), 90))
+    lines = page.getvalue().splitlines()
+    (pairs,) = [line for line in lines if "features of a have a partner" in line]
+    assert re.match(r"\x1b\[1mpairs     \x1b\[0m[\d,]+ features", pairs)
+    (model,) = [line for line in lines if "GPT-NeoX" in line]
+    assert "\x1b[0m  GPT-NeoX" in model

@@ -108,7 +108,7 @@ def render_demo(found: Mapping[str, Any], width: int) -> RenderableType:
 
 def _draw_model(found: Mapping[str, Any], side: str, width: int) -> list[RenderableType]:
     own, features = found["sides"][side], found["features"][side]
-    name = Text(f"{side}  ", "bold cyan").append(own["model"].removeprefix(PREFIX), "bold")
+    name = Text().append(f"{side}  ", "bold cyan").append(own["model"].removeprefix(PREFIX), "bold")
     shape = f"{own['blocks']} blocks of {own['width']} dimensions"
     facts = f"{own['family']}, {shape}, {own['ids']:,} token ids"
     block = own["site"].split(".")[1]
@@ -198,7 +198,7 @@ def _draw_next(found: Mapping[str, Any], width: int) -> list[RenderableType]:
 def _draw_sentence(name: str, text: str, width: int) -> list[Text]:
     """A word in a column of its own, and a sentence beside it."""
     lines = wrap(Text(text), max(width - COLUMN, 20))
-    heads = [Text(name.ljust(COLUMN), "bold"), *(Text(" " * COLUMN) for _ in lines[1:])]
+    heads = [Text().append(name.ljust(COLUMN), "bold"), *(Text(" " * COLUMN) for _ in lines[1:])]
     return [head.append_text(line) for head, line in zip(heads, lines, strict=True)]
 
 
