@@ -95,7 +95,8 @@ def test_a_finished_run_is_not_computed_again(pair, texts, copied):
 def test_other_rules_of_pairing_need_no_other_run(pair, texts, finished, copied):
     run = align_pair(pair, texts, copied, pairing=PairSettings(min_firings=40, top_k=2))
     assert max(run.pairs["rank_a"].drop_null().to_pylist()) == 2
-    align_pair(pair, texts, copied)
+    with pytest.warns(UserWarning, match=r"made with min_firings 40, top_k 2, are replaced"):
+        align_pair(pair, texts, copied)
     assert read_run(copied) == read_run(finished)
 
 

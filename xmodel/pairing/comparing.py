@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -127,8 +127,19 @@ def align_models(
             _run(folder, asked, source, requests, settings, options, seed, report, warn)
         else:
             _check_same_corpus(folder, before, source, settings)
+            _tell_replaced(folder, before, pairing, warn)
         pair_features(folder, pairing, report=report, warn=warn)
     return open_run(folder.path)
+
+
+def _tell_replaced(
+    folder: RunFolder, before: Mapping[str, Any], pairing: PairSettings, warn: Callable[[str], None]
+) -> None:
+    """Say so where pairs that were made in another way, by `xmodel pair`, give way to those asked for."""
+    own, asked = PairSettings.of_manifest(before).as_json(), pairing.as_json()
+    other = ", ".join(f"{name} {own[name]}" for name in own if own[name] != asked[name])
+    if other and "pairing" in before:
+        warn(f"the pairs that were in {folder.path}, made with {other}, are replaced.")
 
 
 def _open(corpus: str | Iterable[str], text_column: str, document: Cut) -> Corpus:
