@@ -41,10 +41,11 @@ class Trigrams:
     def _join(self, documents: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Every id of the documents with the two before it; `start` stands before a document, twice."""
         padded = [np.concatenate([[self.start, self.start], document]) for document in documents]
-        return tuple(
+        before, last, own = (
             np.concatenate([document[place : len(document) - 2 + place] for document in padded])
             for place in range(3)
-        )  # type: ignore[return-value]
+        )
+        return before, last, own
 
 
 class _Order:

@@ -28,6 +28,9 @@ from tokenizers import Tokenizer
 CONTEXT = 256
 """Positions of a window, in training and at most afterwards."""
 
+SAVED = 500
+"""Steps between two checkpoints: what a kill loses at most."""
+
 WARMUP = 0.04
 """The part of the steps in which the learning rate rises; then it falls along a cosine to a twentieth."""
 
@@ -265,7 +268,7 @@ def train(name: str, texts: Path, work: Path, device: str, tokenizers: Path) -> 
         if step % 50 == 0:
             pace = (time.perf_counter() - begun) / step
             print(f"{name}: step {step:,}/{steps:,}, loss {loss.item():.3f}, {pace:.3f} s a step", flush=True)
-        if step % 500 == 0 or step == steps:
+        if step % SAVED == 0 or step == steps:
             bits = measure_loss(model, unseen, first, device, always=bos is not None) / unseen_bytes
             history.append([step, bits])
             print(f"{name}: step {step:,}, held out {bits:.4f} bits per byte", flush=True)

@@ -4,11 +4,13 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
+import pytest
 import torch
 
-from tests.tiny_pair import TinyPair, align_pair
+from tests.tiny_pair import TinyPair, align_pair, read_texts, write_corpus, write_pair
 from xmodel.alignment.settings import PassSettings
 from xmodel.errors import InputError
 from xmodel.run import RunFolder
@@ -26,6 +28,46 @@ FULL = 3
 
 
 """Exit code of an attempt that found the disk full; 2 is for any other refusal."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forks():
+    """The process that attempts are forked from has its libraries loaded, and none of their threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("OMP_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false")):
+            patch.setenv(name, value)
+        FORKING.set_forkserver_preload(
+            ["sae_lens", "transformers.models.gpt_neox.modeling_gpt_neox", "tests.survival_helpers",
+             "transformers.models.gemma3.modeling_gemma3", "xmodel.pairing.comparing", "pyarrow.parquet"]
+        )  # fmt: skip
+        first = FORKING.Process(target=os.getpid)
+        first.start()
+        first.join()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # What is compared with a forked run has its bits.
+        yield
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return write_pair(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "corpus.jsonl", read_texts())
+
+
+@pytest.fixture(scope="module")
+def unbroken(pair, corpus, tmp_path_factory):
+    """The folder of a run that nothing happened to, and the seconds that it took."""
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    begin = time.monotonic()
+    attempt = start(pair, corpus, folder)
+    attempt.join()
+    assert attempt.exitcode == 0
+    return folder, time.monotonic() - begin
 
 
 def start(pair: TinyPair, corpus: Path, out: Path, die_at=None):

@@ -29,15 +29,6 @@ POLICIES = ("merge", "split", "drop")
 HARD = 'CO₂ is night.CNN hi 👩‍🚀! नमस्ते cafe\u0301 no."\n\nThen `a_b` isn’t x):y 12,345.6 \u3000 end…'
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """For tensors as small as these, threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """Two models whose embeddings are exact in float32, with exact SAEs on them."""

@@ -178,6 +178,32 @@ def test_a_tiny_build_goes_through_resumes_and_refuses_other_texts(name, tiny_te
         demo_models.train(*arguments, demo_models.PACKAGE)
 
 
+def test_a_killed_training_ends_as_an_unbroken_one(tiny_texts, tmp_path, monkeypatch):
+    name, checkpoints = "neox-demo", []
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    monkeypatch.setattr(demo_texts, "HELD_OUT_WORDS", {"moby-dick": 300, "kjv": 300})
+    monkeypatch.setitem(demo_models.PLANS, name, replace(demo_models.PLANS[name], passes=4.0, batch=2))
+    monkeypatch.setattr(demo_models, "SAVED", 7)
+    measure = demo_models.measure_loss
+
+    def die_at_the_third(*arguments, **options):
+        checkpoints.append(1)
+        if len(checkpoints) == 3:
+            raise KeyboardInterrupt
+        return measure(*arguments, **options)
+
+    for folder in ("unbroken", "killed"):
+        (tmp_path / folder).mkdir()
+    demo_models.train(name, tiny_texts, tmp_path / "unbroken", "cpu", demo_models.PACKAGE)
+    monkeypatch.setattr(demo_models, "measure_loss", die_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        demo_models.train(name, tiny_texts, tmp_path / "killed", "cpu", demo_models.PACKAGE)
+    assert not (tmp_path / "killed" / f"{name}.json").exists()
+    demo_models.train(name, tiny_texts, tmp_path / "killed", "cpu", demo_models.PACKAGE)
+    weights = [tmp_path / folder / name / "model.safetensors" for folder in ("unbroken", "killed")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
 def test_two_processes_do_not_train_the_same_model(tmp_path):
     lock = partial(demo_models.lock_model, "neox-demo", tmp_path)
     with lock(), pytest.raises(SystemExit, match="another process"), lock():

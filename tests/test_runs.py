@@ -9,45 +9,23 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.run_contents import read_run
-from tests.run_helpers import SITE, interrupt, list_shards, stop_before_a_shard
-from tests.tiny_pair import TinyPair, align_pair, read_texts, write_corpus, write_pair
+from tests.run_helpers import (  # noqa: F401
+    SITE,
+    copied,
+    finished,
+    interrupt,
+    list_shards,
+    one_thread,
+    pair,
+    stop_before_a_shard,
+    texts,
+)
+from tests.tiny_pair import TinyPair, align_pair, read_texts, write_corpus
 from xmodel.alignment.settings import PassSettings
 from xmodel.errors import InputError
 from xmodel.pairing import comparing
 from xmodel.pairing.results import open_run
 from xmodel.pairing.settings import PairSettings
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """For tensors as small as these, threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    return write_pair(tmp_path_factory.mktemp("pair"), SITE)
-
-
-@pytest.fixture(scope="module")
-def texts():
-    return read_texts()[:24]
-
-
-@pytest.fixture(scope="module")
-def finished(pair, texts, tmp_path_factory):
-    out = tmp_path_factory.mktemp("finished") / "run"
-    align_pair(pair, texts, out)
-    return out
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
-
 
 # The library.
 

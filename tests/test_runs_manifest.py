@@ -1,18 +1,16 @@
 """What a run folder says about itself, what it believes of what it finds there, and what it spares."""
 
 import json
-import shutil
 import sys
 from copy import deepcopy
 from dataclasses import replace
 from io import BytesIO, TextIOWrapper
 
 import pytest
-import torch
 
 from tests.run_contents import read_run
-from tests.run_helpers import SITE, interrupt, list_shards
-from tests.tiny_pair import align_pair, read_texts, write_pair
+from tests.run_helpers import SITE, copied, finished, interrupt, list_shards, one_thread, pair, texts  # noqa: F401
+from tests.tiny_pair import align_pair, read_texts
 from xmodel.alignment import features, shards
 from xmodel.alignment.align import align_ids
 from xmodel.alignment.settings import PassSettings
@@ -20,38 +18,6 @@ from xmodel.errors import InputError
 from xmodel.pairing import comparing
 from xmodel.pairing.results import open_run
 from xmodel.run import FORMAT, RunFolder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """For tensors as small as these, threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    return write_pair(tmp_path_factory.mktemp("pair"), SITE)
-
-
-@pytest.fixture(scope="module")
-def texts():
-    return read_texts()[:24]
-
-
-@pytest.fixture(scope="module")
-def finished(pair, texts, tmp_path_factory):
-    out = tmp_path_factory.mktemp("finished") / "run"
-    align_pair(pair, texts, out)
-    return out
-
-
-@pytest.fixture
-def copied(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
-
 
 # Shards whose manifest is lost, or that are of another run.
 

@@ -4,46 +4,18 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file as load_arrays
 
 from tests.run_contents import read_run
-from tests.run_helpers import SITE, list_shards, stop_before_a_shard
-from tests.tiny_pair import align_pair, read_texts, write_neox, write_pair
+from tests.run_helpers import SITE, finished, list_shards, one_thread, pair, stop_before_a_shard, texts  # noqa: F401
+from tests.tiny_pair import align_pair, read_texts, write_neox
 from xmodel.alignment.loading import load_tokenizer
 from xmodel.alignment.settings import PassSettings
 from xmodel.alignment.tables import Splitter, split_documents
 from xmodel.pairing.comparing import align_models
 from xmodel.pairing.results import open_run
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """For tensors as small as these, threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    return write_pair(tmp_path_factory.mktemp("pair"), SITE)
-
-
-@pytest.fixture(scope="module")
-def texts():
-    return read_texts()[:24]
-
-
-@pytest.fixture(scope="module")
-def finished(pair, texts, tmp_path_factory):
-    out = tmp_path_factory.mktemp("finished") / "run"
-    align_pair(pair, texts, out)
-    return out
-
 
 # Dictionaries that are no SAEs, and a model with itself.
 

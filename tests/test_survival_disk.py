@@ -10,53 +10,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.run_contents import read_run
-from tests.survival_helpers import FORKING, FULL, ROOT, check_whole, go_on, of_shards, start
-from tests.tiny_pair import align_pair, read_texts, write_corpus, write_pair
+from tests.survival_helpers import (  # noqa: F401
+    FORKING,
+    FULL,
+    ROOT,
+    check_whole,
+    corpus,
+    forks,
+    go_on,
+    of_shards,
+    pair,
+    start,
+    unbroken,
+)
+from tests.tiny_pair import align_pair, read_texts, write_corpus
 from xmodel.errors import InputError
 from xmodel.run import RunFolder, explain_disk
-
-
-@pytest.fixture(scope="module", autouse=True)
-def forks():
-    """The process that attempts are forked from has its libraries loaded, and none of their threads."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("OMP_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false")):
-            patch.setenv(name, value)
-        FORKING.set_forkserver_preload(
-            ["sae_lens", "transformers.models.gpt_neox.modeling_gpt_neox", "tests.survival_helpers",
-             "transformers.models.gemma3.modeling_gemma3", "xmodel.pairing.comparing", "pyarrow.parquet"]
-        )  # fmt: skip
-        first = FORKING.Process(target=os.getpid)
-        first.start()
-        first.join()
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # What is compared with a forked run has its bits.
-        yield
-        torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    return write_pair(tmp_path_factory.mktemp("pair"))
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    return write_corpus(tmp_path_factory.mktemp("corpus") / "corpus.jsonl", read_texts())
-
-
-@pytest.fixture(scope="module")
-def unbroken(pair, corpus, tmp_path_factory):
-    """The folder of a run that nothing happened to, and the seconds that it took."""
-    folder = tmp_path_factory.mktemp("unbroken") / "run"
-    begin = time.monotonic()
-    attempt = start(pair, corpus, folder)
-    attempt.join()
-    assert attempt.exitcode == 0
-    return folder, time.monotonic() - begin
 
 
 @contextmanager
