@@ -8,14 +8,12 @@ was measured on the way to ``WORK/NAME.json``. A run that was killed goes on fro
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,8 @@ import demo_texts
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+
+from xmodel.run import RunFolder
 
 CONTEXT = 256
 """Positions of a window, in training and at most afterwards."""
@@ -140,17 +140,13 @@ def check_inputs(found: str, expected: str, place: Path) -> None:
         raise SystemExit(f"{place} was made from other texts, another tokenizer or plan: take another WORK.")
 
 
-@contextmanager
-def lock_model(name: str, work: Path) -> Iterator[None]:
-    """Keeps two processes from training the same model in the same folder."""
-    with (work / f"{name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SystemExit(
-                f"another process is training {name} in {work}: wait until it has ended."
-            ) from None
-        yield
+def lock_model(name: str, work: Path) -> AbstractContextManager[None]:
+    """Keeps two processes from training the same model in the same folder.
+
+    Raises:
+        InputError: if another process does so.
+    """
+    return RunFolder(work / name).lock()
 
 
 def encode_texts(tokenizer: Tokenizer, texts: list[str], separator: str) -> list[np.ndarray]:

@@ -223,6 +223,17 @@ def test_json_is_one_document(tmp_path, run):
             assert pair[f"top_words_{side}"][0].lower() not in grammar
 
 
+def test_no_pair_is_shown_twice(run, monkeypatch):
+    """With more best pairs some of them are of concepts too."""
+    monkeypatch.setattr("xmodel.report.demo.BEST", 60)
+    found = describe_demo(run)
+    best, concepts = (
+        {(pair["feature_a"], pair["feature_b"]) for pair in found[name]}
+        for name in ("best_pairs", "concept_pairs")
+    )
+    assert len(best) == 60 and len(concepts) == 6 and not best & concepts
+
+
 def test_another_run_is_not_overwritten(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.recipes import demo_baselines, demo_models, demo_saes, demo_texts
 from xmodel.datasets import demo
+from xmodel.errors import InputError
 from xmodel.models.saes import load_dictionary
 
 FOLDER = Path(demo.__file__).parent
@@ -206,7 +207,7 @@ def test_a_killed_training_ends_as_an_unbroken_one(tiny_texts, tmp_path, monkeyp
 
 def test_two_processes_do_not_train_the_same_model(tmp_path):
     lock = partial(demo_models.lock_model, "neox-demo", tmp_path)
-    with lock(), pytest.raises(SystemExit, match="another process"), lock():
+    with lock(), pytest.raises(InputError, match="another process"), lock():
         pass
     with lock():
         pass
