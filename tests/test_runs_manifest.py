@@ -15,7 +15,7 @@ from xmodel.alignment import features, shards
 from xmodel.alignment.align import align_ids
 from xmodel.alignment.settings import PassSettings
 from xmodel.errors import InputError
-from xmodel.pairing import comparing
+from xmodel.pairing.manifest import compute_fingerprint
 from xmodel.pairing.results import open_run
 from xmodel.run import FORMAT, RunFolder
 
@@ -65,7 +65,7 @@ def test_a_receipt_of_another_run_is_not_believed(pair, texts, finished, tmp_pat
 def test_the_fingerprint_is_of_all_that_shards_depend_on(finished, path, differs):
     manifest = json.loads((finished / "manifest.json").read_text())
     expected = RunFolder(finished).receipt(0).fingerprint
-    assert comparing._compute_fingerprint(manifest) == expected
+    assert compute_fingerprint(manifest) == expected
     changed = deepcopy(manifest)
     *parents, last = path.split(".")
     place = changed
@@ -73,7 +73,7 @@ def test_the_fingerprint_is_of_all_that_shards_depend_on(finished, path, differs
         place = place[name]
     assert last in place
     place[last] = 12345
-    assert (comparing._compute_fingerprint(changed) != expected) == differs
+    assert (compute_fingerprint(changed) != expected) == differs
 
 
 @pytest.mark.parametrize("fresh", [False, True])

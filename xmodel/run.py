@@ -24,17 +24,21 @@ FORMAT = 1
 """Version of the folder's layout."""
 TEMPORARY = ".partial"
 """Ending of a file that is being written."""
-OWN_FOLDERS = ("parts", "features_a", "features_b", "report")
-"""Folders that a run may have; receipts are in the first."""
+OWN_FOLDERS = ("parts", "features_a", "features_b", "lan2024", "report")
+"""Folders that a run may have; receipts are in the first. Besides these, one for every further dictionary of
+a side: ``features_a1``, ``features_b2``, ..."""
 OWN_FILES = (
     "components_a.npz", "components_b.npz", "documents.parquet", "words.parquet", "tokens_a.parquet",
-    "tokens_b.parquet", "pairs.parquet", "summary.json", "manifest.json",
+    "tokens_b.parquet", "pairs.parquet", "summary.json", "grid.parquet", "sweep.json", "scores.json",
+    "lan2024.json", "manifest.json",
 )  # fmt: skip
 """Files that a run may have, its manifest last."""
 
 _LOCK = ".lock"
-_EARLY = (_LOCK, "components_a.npz", "components_b.npz", "manifest.json" + TEMPORARY)
+_EARLY = re.compile(rf"{re.escape(_LOCK)}|components_[ab]\d*\.npz|manifest\.json{re.escape(TEMPORARY)}")
 # What a process that is killed before it wrote the manifest may leave; none of it is anybody's work.
+_NUMBERED = re.compile(r"features_[ab][1-9]\d*|components_[ab][1-9]\d*\.npz")
+# What a side's further dictionaries have beside `OWN_FOLDERS` and `OWN_FILES`.
 _OWN_PARTIAL = re.compile(r"[a-z_]+-\d{5,}\.(safetensors|parquet|json)" + re.escape(TEMPORARY))
 # What is being written of a shard.
 
@@ -178,9 +182,9 @@ class RunFolder:
 
     def remove_partials(self) -> None:
         """Remove what a killed process had begun to write, and no other file that ends so."""
-        for name in OWN_FILES:
+        for name in (*OWN_FILES, *self._list_numbered()):
             (self.path / (name + TEMPORARY)).unlink(missing_ok=True)
-        for folder in OWN_FOLDERS:
+        for folder in (*OWN_FOLDERS, *self._list_numbered()):
             for partial in (self.path / folder).glob("*" + TEMPORARY):
                 if _OWN_PARTIAL.fullmatch(partial.name):
                     partial.unlink(missing_ok=True)
@@ -200,10 +204,10 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path} is a file: name a folder for the run with --out.")
         names = [one.name for one in self.path.iterdir()] if self.path.is_dir() else []
-        others = [name for name in names if name.removesuffix(TEMPORARY) not in _EARLY and name not in _EARLY]
+        others = [name for name in names if not any(map(_EARLY.fullmatch, _spell(name)))]
         if not others or self._has_readable_manifest(fresh):
             return
-        strange = [name for name in others if name.removesuffix(TEMPORARY) not in (*OWN_FILES, *OWN_FOLDERS)]
+        strange = [name for name in others if not _is_own(name.removesuffix(TEMPORARY))]
         if strange or not self._has_traces():
             raise InputError(
                 f"{self.path} is not empty and holds no run (it has "
@@ -238,13 +242,20 @@ class RunFolder:
             marker.touch()
         for place in sorted((self.path / OWN_FOLDERS[0]).glob("shard-*.json")):
             place.unlink()
-        for name in (*OWN_FOLDERS, *OWN_FILES):
+        for name in (*OWN_FOLDERS, *self._list_numbered(), *OWN_FILES):
             place = self.path / name
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             else:
                 place.unlink(missing_ok=True)
         marker.unlink(missing_ok=True)
+
+    def _list_numbered(self) -> list[str]:
+        """What is there of a side's further dictionaries; without `TEMPORARY` at the end."""
+        names = (
+            {one.name.removesuffix(TEMPORARY) for one in self.path.iterdir()} if self.path.is_dir() else ()
+        )
+        return sorted(name for name in names if _NUMBERED.fullmatch(name))
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -268,6 +279,15 @@ class RunFolder:
                     f"another process is writing to {self.path}: wait for it, or name another folder."
                 ) from None
             yield
+
+
+def _spell(name: str) -> tuple[str, str]:
+    """A file's name, and what it is to be when it is whole."""
+    return name, name.removesuffix(TEMPORARY)
+
+
+def _is_own(name: str) -> bool:
+    return name in (*OWN_FILES, *OWN_FOLDERS) or _NUMBERED.fullmatch(name) is not None
 
 
 def _explain_missing(place: Path) -> InputError:

@@ -63,10 +63,12 @@ class Calibration:
     """False where there are too few word tokens to tell whether the dictionary fits; then `note` says so."""
     note: str | None = None
     """What the user should be told though the run goes on; None where there is nothing to tell."""
+    others: "tuple[Calibration, ...]" = ()
+    """What it says about the side's other dictionaries."""
 
     def as_json(self) -> dict[str, Any]:
-        """By name."""
-        return asdict(self)
+        """By name, without the other dictionaries'."""
+        return {name: value for name, value in asdict(self).items() if name != "others"}
 
 
 def calibrate(

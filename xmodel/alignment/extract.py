@@ -1,4 +1,4 @@
-"""One model, one shard: windows through the model, rows through the dictionary, words out.
+"""One model, one shard: windows through the model once, rows through its dictionaries, words out.
 
 Nothing here keeps a dense matrix of all words: a batch's activations are encoded in slices of bounded
 size, pooled, and kept as sparse rows only.
@@ -35,10 +35,10 @@ EXCLUDED_FIRST, EXCLUDED_MASSIVE, EXCLUDED_OVERSIZED = 1, 2, 3
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One model with its dictionary, ready to run."""
+    """One model with its dictionary, ready to run; and more dictionaries that read the same pass."""
 
     letter: str
-    """``a`` or ``b``."""
+    """``a`` or ``b``; with a number after it for the dictionaries in `others`: ``a1``, ``a2``, ..."""
     model: LanguageModel
     dictionary: FeatureDictionary
     tokenizer: Tokenizer
@@ -52,6 +52,13 @@ class Side:
     """Tokens of a larger norm are massive and stand for no word."""
     unfitted: str | None = None
     """The source of principal components that are still to be fitted; `dictionary` stands in till then."""
+    others: "tuple[Side, ...]" = ()
+    """More dictionaries of the same model, with the same tokenizer, prefix and limit."""
+
+    @property
+    def dictionaries(self) -> "tuple[Side, ...]":
+        """The side itself, and its others."""
+        return (self, *self.others)
 
 
 @dataclass
@@ -83,7 +90,10 @@ class SideWords:
     features: WordFeatures
     """[G] rows; empty where the unit is not present."""
     excluded: NDArray[np.uint8]
-    """[N] why a token stands for no word, 0 where it does."""
+    """[N] why a token stands for no word, 0 where it does. A token that is massive under one of the side's
+    dictionaries is so under all of them, so that they share their words."""
+    others: tuple[WordFeatures, ...] = ()
+    """[G] rows of the side's other dictionaries, in their order."""
 
 
 def read_batches(
@@ -115,10 +125,10 @@ def extract_words(
     clock: Clock,
     names: Sequence[str],
 ) -> SideWords:
-    """The features of all units of a shard under one model.
+    """The features of all units of a shard under one model: one forward pass for all its dictionaries.
 
     Args:
-        side: the model, its dictionary and its site.
+        side: the model, its dictionaries and their sites.
         plan: the shard's windows.
         number: the model's number in `plan`.
         ids: [N] the shard's ids under this model.
@@ -139,9 +149,10 @@ def extract_words(
 
     excluded = np.where(window_of < 0, np.uint8(EXCLUDED_OVERSIZED), np.uint8(0))
     slot_of = np.zeros(len(ids), dtype=np.int64)
-    pieces = _Pieces()
+    pieces = [_Pieces() for _ in side.dictionaries]
     stage = f"forward_{side.letter}"
-    batches = read_batches(side, plan, number, ids, [side.site], settings.batch_tokens)
+    sites = list(dict.fromkeys(one.site for one in side.dictionaries))
+    batches = read_batches(side, plan, number, ids, sites, settings.batch_tokens)
     while True:
         with clock.measure(stage, side.model.device):
             found = next(batches, None)
@@ -149,8 +160,7 @@ def extract_words(
             break
         batch, rows = found
         with clock.measure(f"encode_{side.letter}", side.model.device):
-            x = rows[side.site]
-            _judge_tokens(side, x, batch, plan, excluded, settings, names)
+            _judge_tokens(side, rows, batch, plan, excluded, settings, names)
             slot_of[batch.tokens] = np.arange(len(batch.tokens))
             own = np.concatenate([units[bounds[w] : bounds[w + 1]] for w in batch.windows])
             chosen = take_groups(members, own)
@@ -159,26 +169,36 @@ def extract_words(
             packed = Members(
                 np.concatenate([[0], kept.indptr[1:][filled]]).astype(np.int64), kept.tokens, kept.weights
             )
-            pieces.units.append(own[filled])
-            for low, high in _slice_units(packed, side.dictionary.info.features):
-                part = take_groups(packed, np.arange(low, high))
-                pieces.add(_encode(side, x, slot_of[part.tokens], part, solid_bytes[part.tokens], settings))
-    return pieces.assemble(len(members.indptr) - 1, side.dictionary.info.features, excluded)
+            for one, found in zip(side.dictionaries, pieces, strict=True):
+                x = rows[one.site]
+                found.units.append(own[filled])
+                for low, high in _slice_units(packed, one.dictionary.info.features):
+                    part = take_groups(packed, np.arange(low, high))
+                    bytes_of = solid_bytes[part.tokens]
+                    found.add(_encode(one, x, slot_of[part.tokens], part, bytes_of, settings))
+    assembled = [
+        found.assemble(len(members.indptr) - 1, one.dictionary.info.features)
+        for one, found in zip(side.dictionaries, pieces, strict=True)
+    ]
+    present, first = assembled[0]
+    return SideWords(present, first, excluded, tuple(features for _, features in assembled[1:]))
 
 
 def _judge_tokens(
     side: Side,
-    x: "torch.Tensor",
+    rows: "dict[str, torch.Tensor]",
     batch: Batch,
     plan: WindowPlan,
     excluded: NDArray[np.uint8],
     settings: PassSettings,
     names: Sequence[str],
 ) -> None:
-    """Mark the tokens of a batch that stand for no word."""
-    norms = measure_norms(x)
-    check_finite(side, norms, batch, plan, names)
-    excluded[batch.tokens[norms > side.ceiling]] = EXCLUDED_MASSIVE
+    """Mark the tokens of a batch that stand for no word under any of a side's dictionaries."""
+    for site, x in rows.items():
+        reading = [one for one in side.dictionaries if one.site == site]
+        norms = measure_norms(x)
+        check_finite(reading[0], norms, batch, plan, names)
+        excluded[batch.tokens[norms > min(one.ceiling for one in reading)]] = EXCLUDED_MASSIVE
     excluded[batch.tokens[batch.positions < settings.skip_positions]] = EXCLUDED_FIRST
 
 
@@ -272,7 +292,8 @@ class _Pieces:
         self.indices.append((places % dense.shape[1]).astype(np.int32))
         self.values.append(values)
 
-    def assemble(self, units: int, features: int, excluded: NDArray[np.uint8]) -> SideWords:
+    def assemble(self, units: int, features: int) -> tuple[NDArray[np.bool_], WordFeatures]:
+        """[units] which are present, and their rows."""
         present = np.zeros(units, dtype=np.bool_)
         own = np.concatenate(self.units) if self.units else np.zeros(0, np.int64)
         present[own] = True
@@ -286,4 +307,4 @@ class _Pieces:
         order = spread_ranges(begins, sizes)
         indices = np.concatenate(self.indices)[order] if self.indices else np.zeros(0, np.int32)
         values = np.concatenate(self.values)[order] if self.values else np.zeros(0, np.float32)
-        return SideWords(present, WordFeatures(indptr, indices, values, features), excluded)
+        return present, WordFeatures(indptr, indices, values, features)

@@ -147,11 +147,14 @@ def _calibrate(
         for number, side in enumerate(sides):
             ids, members = own.aligned.spans[number].ids, own.members[number]
             facts = own.plan, number, ids, members, settings, first.names
-            fitted = fit_components(side, *facts, folder) if side.unfitted else side
-            calibration = calibrate(fitted, *facts, accept_misfit)
-            found.append(calibration)
-            ceiling = float("inf") if calibration.ceiling is None else calibration.ceiling
-            judged.append(replace(fitted, ceiling=ceiling))
+            ready = []
+            for one in side.dictionaries:
+                fitted = fit_components(one, *facts, folder) if one.unfitted else one
+                calibration = calibrate(fitted, *facts, accept_misfit)
+                ceiling = float("inf") if calibration.ceiling is None else calibration.ceiling
+                ready.append((replace(fitted, ceiling=ceiling), calibration))
+            judged.append(replace(ready[0][0], others=tuple(one for one, _ in ready[1:])))
+            found.append(replace(ready[0][1], others=tuple(calibration for _, calibration in ready[1:])))
     return (judged[0], judged[1]), (found[0], found[1])
 
 
@@ -203,8 +206,9 @@ def _compute(
         kept = np.flatnonzero(words[0].present & words[1].present)
         files = {}
         for side, found in zip(sides, words, strict=True):
-            name = f"features_{side.letter}/shard-{shard.number:05d}.safetensors"
-            files[name] = folder.write_bytes(name, write_features(found.features, kept, first_word))
+            for one, features in zip(side.dictionaries, (found.features, *found.others), strict=True):
+                name = f"features_{one.letter}/shard-{shard.number:05d}.safetensors"
+                files[name] = folder.write_bytes(name, write_features(features, kept, first_word))
         for table, columns in tabulate_shard(own, kept, first_word, words).items():
             name = _part_name(table, shard.number)
             files[name] = write_table(folder, name, table, columns)

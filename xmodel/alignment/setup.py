@@ -1,7 +1,7 @@
 """Two models and their dictionaries, loaded and checked against each other before any text is read."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,14 @@ class SideRequest:
     """Hugging Face id or folder; None takes the model that the dictionary was trained on."""
     site: str | None = None
     """Where it reads; only where the dictionary does not say."""
+    others: "tuple[SideRequest, ...]" = ()
+    """More dictionaries of the same model, read in the same pass."""
+
+    def as_json(self) -> dict[str, Any]:
+        """By name; ``others`` only where there are any."""
+        own = {name: value for name, value in asdict(self).items() if name != "others"}
+        more = [{"dictionary": one.dictionary, "site": one.site} for one in self.others]
+        return {**own, "others": more} if more else own
 
 
 @dataclass(frozen=True)
@@ -50,18 +58,88 @@ class LoadOptions:
 def prepare_sides(
     first: SideRequest, second: SideRequest, settings: PassSettings, options: LoadOptions
 ) -> tuple[Side, Side]:
-    """Load both sides; a model that is the same on both is loaded once.
+    """Load both sides; a model that is the same on both is loaded once, as is one of several dictionaries.
 
     Raises:
         InputError: for what cannot be loaded, for a dictionary whose width or site does not exist in the
-            model, and where the user and the dictionary's metadata contradict each other.
+            model, where the user and the dictionary's metadata contradict each other, and where dictionaries
+            of one side do: they are of different models, one was trained with BOS and another without, or
+            one is another's twin.
     """
     check_device(options.device)
     check_dtype(options.dtype)
     loaded: dict[tuple[str, str], tuple[LanguageModel, Tokenizer]] = {}
-    a = _prepare("a", first, settings, options, loaded)
-    b = _prepare("b", second, settings, options, loaded)
+    a = _prepare_all("a", first, settings, options, loaded)
+    b = _prepare_all("b", second, settings, options, loaded)
     return a, b
+
+
+def _prepare_all(
+    letter: str,
+    request: SideRequest,
+    settings: PassSettings,
+    options: LoadOptions,
+    loaded: "dict[tuple[str, str], tuple[LanguageModel, Tokenizer]]",
+) -> Side:
+    """A side with all its dictionaries, which share prefix and limit."""
+    sides = [_prepare(letter, request, settings, options, loaded)]
+    for number, other in enumerate(request.others, 1):
+        asked = replace(other, model=request.model)
+        sides.append(_prepare(f"{letter}{number}", asked, settings, options, loaded, sides))
+    if len(sides) == 1:
+        return sides[0]
+    _check_no_twins(letter, sides)
+    prefix = _agree_on_prefix(sides)
+    limit = min(one.limit + len(one.prefix) for one in sides) - len(prefix)
+    first, *others = (replace(one, prefix=prefix, limit=limit) for one in sides)
+    return replace(first, others=tuple(others))
+
+
+def _check_one_model(letter: str, earlier: Sequence[Side], info: DictionaryInfo, accept_misfit: bool) -> None:
+    """Refuse a dictionary of another model than those before it, or of the model processed in another way."""
+    for one in earlier:
+        theirs = one.dictionary.info.model
+        if theirs is None and _is_hub_id(one.model.name):
+            theirs = one.model.name.partition("@")[0]
+        ways = dict(info.processing), dict(one.model.processing)
+        other = bool(info.model and theirs) and str(info.model).lower() != str(theirs).lower()
+        if (other and not accept_misfit) or ways[0] != ways[1]:
+            how = "" if other else f" (processed as {ways[0] or 'it is'}, and before as {ways[1] or 'it is'})"
+            raise InputError(
+                f"--sae-{letter[0]} {one.dictionary.info.name} is of {theirs or one.model.name}, and "
+                f"--sae-{letter[0]} {info.name} of {info.model or one.model.name}{how}: all SAEs of a side "
+                "are read in one pass of one model. Give the second to the other side, or to another sweep."
+            )
+
+
+def _check_no_twins(letter: str, sides: Sequence[Side]) -> None:
+    """Refuse a dictionary that came twice, be it under two names."""
+    seen: dict[tuple[str, str], Side] = {}
+    for one in sides:
+        info = one.dictionary.info
+        key = one.site, one.unfitted or info.digest or info.name
+        if key in seen:
+            raise InputError(
+                f"--sae-{letter} came twice with the same SAE at {one.site}: "
+                f"{seen[key].dictionary.info.name} and {info.name}. Leave one of them out."
+            )
+        seen[key] = one
+
+
+def _agree_on_prefix(sides: Sequence[Side]) -> tuple[int, ...]:
+    """What stands before every window, if the dictionaries that say so say the same."""
+    stated = [one for one in sides if one.dictionary.info.prepend_bos is not None]
+    for one in stated[1:]:
+        first = stated[0].dictionary.info
+        if one.prefix != stated[0].prefix:
+            with_bos, without = (first, one.dictionary.info)
+            if not with_bos.prepend_bos:
+                with_bos, without = without, with_bos
+            raise InputError(
+                f"{with_bos.name} was trained with BOS before every text, and {without.name} without: they "
+                "cannot read the same pass. Sweep over them one after the other."
+            )
+    return (stated or sides)[0].prefix
 
 
 def _prepare(
@@ -70,6 +148,7 @@ def _prepare(
     settings: PassSettings,
     options: LoadOptions,
     loaded: "dict[tuple[str, str], tuple[LanguageModel, Tokenizer]]",
+    earlier: Sequence[Side] = (),
 ) -> Side:
     site = _find_baseline_site(request.dictionary)
     width, dtype = None, _widen(options.dtype)
@@ -77,10 +156,9 @@ def _prepare(
         dictionary = load_dictionary(
             request.dictionary, device=options.device, dtype=dtype, allow_pt=options.allow_pt
         )
-        source = _choose_model(letter, request, dictionary.info, options.accept_misfit)
-        model, tokenizer = _load_model(source, dictionary.info.processing, options, loaded)
+        model, tokenizer = _find_model(letter, request, dictionary.info, options, loaded, earlier)
     else:
-        model, tokenizer = _load_model(_choose_model(letter, request, None, False), {}, options, loaded)
+        model, tokenizer = _find_model(letter, request, None, options, loaded, earlier)
         # Principal components are fitted when the first text is there; until then all dimensions stand in.
         stand_in = f"residual:{site}" if needs_fitting(request.dictionary) else request.dictionary
         width = site_width(model, site)
@@ -105,6 +183,23 @@ def _prepare(
         limit=_choose_limit(model, info, settings, len(prefix)),
         unfitted=request.dictionary if needs_fitting(request.dictionary) else None,
     )
+
+
+def _find_model(
+    letter: str,
+    request: SideRequest,
+    info: DictionaryInfo | None,
+    options: LoadOptions,
+    loaded: "dict[tuple[str, str], tuple[LanguageModel, Tokenizer]]",
+    earlier: Sequence[Side],
+) -> "tuple[LanguageModel, Tokenizer]":
+    """The model of a dictionary; that of the side's first one, where this is not the first."""
+    if earlier:
+        if info is not None:
+            _check_one_model(letter, earlier, info, options.accept_misfit)
+        return earlier[0].model, earlier[0].tokenizer
+    source = _choose_model(letter, request, info, bool(info) and options.accept_misfit)
+    return _load_model(source, info.processing if info else {}, options, loaded)
 
 
 def _find_baseline_site(source: str) -> str | None:
@@ -147,13 +242,13 @@ def _is_hub_id(model: str) -> bool:
 def _choose_site(letter: str, request: SideRequest, info: DictionaryInfo) -> str:
     if request.site and info.site and request.site != info.site:
         raise InputError(
-            f"--site-{letter} is {request.site}, and {info.name} was trained at {info.site}: leave "
-            f"--site-{letter} out, or correct the dictionary's metadata."
+            f"--site-{letter[0]} is {request.site}, and {info.name} was trained at {info.site}: leave "
+            f"--site-{letter[0]} out, or correct the dictionary's metadata."
         )
     site = info.site or request.site
     if site is None:
         raise InputError(
-            f"{info.name} does not say where it was trained: name the site with --site-{letter}, for "
+            f"{info.name} does not say where it was trained: name the site with --site-{letter[0]}, for "
             f"instance "
             "blocks.9.hook_resid_post."
         )

@@ -276,4 +276,12 @@ def count_facts(
         "excluded_first": [int((side.excluded == EXCLUDED_FIRST).sum()) for side in words],
         "excluded_massive": [int((side.excluded == EXCLUDED_MASSIVE).sum()) for side in words],
         "firings": [len(side.features.values) for side in words],
+        **_count_others(words),
     }
+
+
+def _count_others(words: tuple[SideWords, SideWords]) -> dict[str, Any]:
+    """Firings of the dictionaries beside either side's first, where there are any."""
+    if not any(side.others for side in words):
+        return {}
+    return {"other_firings": [[len(own.values) for own in side.others] for side in words]}

@@ -18,7 +18,12 @@ class _AllRead(Exception):
 
 
 def capture(
-    model: "LanguageModel", ids: "torch.Tensor", mask: "torch.Tensor", sites: Sequence[str]
+    model: "LanguageModel",
+    ids: "torch.Tensor",
+    mask: "torch.Tensor",
+    sites: Sequence[str],
+    *,
+    positions: "torch.Tensor | None" = None,
 ) -> "dict[str, torch.Tensor]":
     """Read the activations at some sites in one forward pass.
 
@@ -30,6 +35,8 @@ def capture(
         ids: [B, T] int64 token ids, on any device; padding may have any id of the vocabulary.
         mask: [B, T] bool, False for padding, which may stand left or right (or both) of the tokens.
         sites: names of sites; see `xmodel.models.sites`.
+        positions: [B, T] int64 position of every token; None for the number of real tokens before it, which
+            places padding where the last real token is.
 
     Returns:
         one [B, T, d] tensor per site, in the order given, on the model's device and in its dtype, as the
@@ -56,7 +63,7 @@ def capture(
         for name, place in places.items():
             handles.append(_hook(place, _make_keeper(name, found, len(places))))
         with torch.inference_mode():
-            entry(**_make_inputs(model, ids, mask))
+            entry(**_make_inputs(model, ids, mask, positions))
     except _AllRead:
         pass
     finally:
@@ -102,17 +109,21 @@ def _check_batch(model: "LanguageModel", ids: "torch.Tensor", mask: "torch.Tenso
         )
 
 
-def _make_inputs(model: "LanguageModel", ids: "torch.Tensor", mask: "torch.Tensor") -> dict[str, Any]:
-    """The arguments of the forward pass. A position is the number of real tokens before it.
+def _make_inputs(
+    model: "LanguageModel", ids: "torch.Tensor", mask: "torch.Tensor", positions: "torch.Tensor | None"
+) -> dict[str, Any]:
+    """The arguments of the forward pass.
 
     Without padding there is no mask, so that attention may take its fastest way.
     """
     whole = bool(mask.all())
     mask = mask.to(model.device)
+    if positions is None:
+        positions = (mask.cumsum(1) - 1).clamp_(min=0)
     return {
         "input_ids": ids.to(model.device),
         "attention_mask": None if whole else mask,
-        "position_ids": (mask.cumsum(1) - 1).clamp_(min=0),
+        "position_ids": positions.to(model.device),
         "use_cache": False,
     }
 

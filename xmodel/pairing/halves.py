@@ -26,6 +26,8 @@ class Shards:
     """Number of features of A and of B."""
     verified: set[str] = field(default_factory=set)
     """Files whose checksum has been compared by this process."""
+    letters: tuple[str, str] = ("a", "b")
+    """Which dictionaries are A's and B's, where a side has several: ``a1`` is A's second."""
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -38,14 +40,14 @@ class Shards:
         """
         from safetensors.numpy import load, load_file
 
-        name = f"features_{letter}/shard-{number:05d}.safetensors"
+        side = "ab".index(letter)
+        name = f"features_{self.letters[side]}/shard-{number:05d}.safetensors"
         if name in self.verified:
             tensors = load_file(self.folder / name)
         else:
             tensors = load(self.folder.read_checked(name, self.files[name]))
             self.verified.add(name)
-        total = self.features["ab".index(letter)]
-        return WordFeatures(tensors["indptr"], tensors["indices"], tensors["values"], total)
+        return WordFeatures(tensors["indptr"], tensors["indices"], tensors["values"], self.features[side])
 
     def select(self, chosen: NDArray[np.bool_]) -> Chunks:
         """The chunks of some words only.

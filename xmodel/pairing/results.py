@@ -166,12 +166,29 @@ def read_manifest(folder: RunFolder) -> dict[str, Any]:
     return manifest
 
 
-def open_shards(folder: RunFolder, manifest: dict[str, Any]) -> Shards:
-    """The feature shards of a run, with the checksums of its manifest."""
+def open_shards(folder: RunFolder, manifest: dict[str, Any], letters: tuple[str, str] = ("a", "b")) -> Shards:
+    """The feature shards of a run, with the checksums of its manifest.
+
+    Args:
+        folder: the run.
+        manifest: its manifest.
+        letters: which of A's and of B's dictionaries, where a side has several.
+    """
     files = {name: digest for shard in manifest["shards"] for name, digest in shard["files"].items()}
     bounds = np.concatenate([[0], np.cumsum([shard["words"] for shard in manifest["shards"]])])
-    features = tuple(manifest["sides"][letter]["dictionary"]["features"] for letter in "ab")
-    return Shards(folder, files, bounds.astype(np.int64), (features[0], features[1]))
+    features = tuple(describe_letter(manifest, letter)["dictionary"]["features"] for letter in letters)
+    return Shards(folder, files, bounds.astype(np.int64), (features[0], features[1]), letters=letters)
+
+
+def list_letters(manifest: dict[str, Any], side: str) -> list[str]:
+    """The names of all dictionaries of a side: ``a``, ``a1``, ``a2``, ..."""
+    return [side, *manifest["sides"][side].get("others", {})]
+
+
+def describe_letter(manifest: dict[str, Any], letter: str) -> dict[str, Any]:
+    """What the manifest says of one dictionary: ``dictionary``, ``site``, ``calibration``."""
+    side = manifest["sides"][letter[0]]
+    return side if len(letter) == 1 else side["others"][letter]
 
 
 def _check_side(side: str) -> str:
