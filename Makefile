@@ -26,7 +26,7 @@ demo: .venv/.installed ## the main job on the two small models that come with xm
 	@$(BIN)/xmodel demo </dev/null
 
 test: lint ## formatting, lint, types, and every test that needs nothing beside the checkout
-	$(BIN)/python -m pytest -n $(JOBS) -m "not shared" </dev/null
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not shared" </dev/null
 
 lint: .venv/.installed-dev ## formatting, lint and types only
 	$(BIN)/ruff format --check .
@@ -37,17 +37,22 @@ format: .venv/.installed-dev ## put the formatting in order
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: .venv/.installed-benchmarks ## accuracy and speed of alignment and pairing against other ways
+benchmark: .venv/.installed-benchmarks ## accuracy and speed of alignment, pairing and nulls against other ways
 	$(BIN)/python benchmarks/alignment_accuracy.py </dev/null
 	$(BIN)/python benchmarks/alignment_speed.py </dev/null
 	$(BIN)/python benchmarks/pairing.py </dev/null
+	$(BIN)/python benchmarks/nulls.py </dev/null
+	$(BIN)/python benchmarks/lan2024.py </dev/null
 
 realpair: .venv/.installed-dev ## cost of a whole run, and the table of poolings, on the real pair in $(PAIR)
 	$(BIN)/python benchmarks/end_to_end.py $(PAIR) $(SHARED)/data/saes $(SHARED)/data/texts/moby-dick </dev/null
 	$(BIN)/python benchmarks/pooling.py $(PAIR) $(SHARED)/data/saes $(SHARED)/data/texts/moby-dick </dev/null
 
-study: .venv/.installed-dev ## the laws of the alignment on many random texts (long)
+study: .venv/.installed-dev ## laws on many random texts, calibration of the nulls, planted truth, a 6 x 12 grid (hours)
 	XMODEL_LAW_EXAMPLES=$(STUDY_EXAMPLES) $(BIN)/python -m pytest -n $(JOBS) tests/test_laws.py </dev/null
+	$(BIN)/python benchmarks/null_calibration.py </dev/null
+	$(BIN)/python benchmarks/recovery.py </dev/null
+	$(BIN)/python benchmarks/grid.py </dev/null
 
 clean: ## remove .venv and everything that was built
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

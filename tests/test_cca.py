@@ -7,6 +7,7 @@ from statsmodels.multivariate.cancorr import CanCorr
 
 from tests.slow_metrics import canonical, centre, draw_rows, pwcca, shorten
 from xmodel.errors import InputError
+from xmodel.similarity.cca import prepare_svcca
 from xmodel.similarity.metrics import parse_metric
 
 
@@ -143,3 +144,28 @@ def test_rows_that_differ_by_rounding_only_are_refused():
     x[0] = np.nextafter(x[0], np.float32(np.inf))
     with pytest.raises(InputError, match="rounding"):
         prepare("cca", x, rng.normal(size=(20, 4)))
+
+
+@pytest.mark.parametrize("shape", [(700, 300), (300, 700)])
+def test_a_few_components_of_many_are_those_of_the_whole_decomposition(shape):
+    rng = np.random.default_rng(0)
+    decay = np.linspace(1, 0.05, shape[1])
+    x, y = rng.standard_normal(shape) * decay, rng.standard_normal((shape[0], 290)) + 3
+    quick = prepare_svcca(x, y, components=12)
+    u, v = (np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[0][:, :12] for rows in (x, y))
+    assert quick.kept == (12, 12)
+    assert quick.value == pytest.approx(np.linalg.svd(u.T @ v, compute_uv=False).mean(), abs=1e-9)
+    order = rng.permutation(shape[0])
+    assert quick.permute(order[None])[0] == pytest.approx(
+        np.linalg.svd(u.T @ v[order], compute_uv=False).mean(), abs=1e-9
+    )
+
+
+def test_components_that_are_rounding_are_not_found_by_the_quick_way():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 5)) @ rng.standard_normal((5, 400))
+    with pytest.raises(InputError, match="components"):
+        prepare_svcca(x, x, components=12)
+    offset = np.float32(1e8) + rng.standard_normal((600, 400)).astype(np.float32)
+    with pytest.raises(InputError):
+        prepare_svcca(offset, offset, components=12)

@@ -24,7 +24,8 @@ from xmodel.models.language import load_language_model
 from xmodel.models.saes import load_dictionary
 from xmodel.pairing.comparing import align_models
 from xmodel.pairing.results import open_run
-from xmodel.report.demo import describe_demo, render_demo
+from xmodel.report.demo import DEMO_SCORES, describe_demo, render_demo
+from xmodel.similarity.scoring import score_run
 
 FOLDER = Path(demo.__file__).parent
 MODELS = pytest.mark.parametrize("name", demo.BUILTIN_MODELS)
@@ -213,7 +214,9 @@ def test_json_is_one_document(tmp_path, run):
     found = json.loads(shown.stdout)
     assert found["words"] == run.summary["words"]
     assert found["sides"]["a"]["blocks"] == 6 and found["sides"]["b"]["ids"] == 6144
-    assert len(found["best_pairs"]) == 4 and len(found["concept_pairs"]) == 6
+    assert len(found["best_pairs"]) == 4 and len(found["concept_pairs"]) == 5
+    assert [one["rule"] for one in found["scores"]] == ["mutual", "mutual", "one_to_one", "one_to_one"]
+    assert all(one["p"] <= 0.01 and one["interval"] and one["ceiling"] for one in found["scores"])
     listed = {(row["feature_a"], row["feature_b"]) for row in run.pairs.slice(0, 400).to_pylist()}
     for pair in [*found["best_pairs"], *found["concept_pairs"]]:
         assert (pair["feature_a"], pair["feature_b"]) in listed
@@ -226,12 +229,12 @@ def test_json_is_one_document(tmp_path, run):
 def test_no_pair_is_shown_twice(run, monkeypatch):
     """With more best pairs some of them are of concepts too."""
     monkeypatch.setattr("xmodel.report.demo.BEST", 60)
-    found = describe_demo(run)
+    found = describe_demo(run, score_run(run, DEMO_SCORES))
     best, concepts = (
         {(pair["feature_a"], pair["feature_b"]) for pair in found[name]}
         for name in ("best_pairs", "concept_pairs")
     )
-    assert len(best) == 60 and len(concepts) == 6 and not best & concepts
+    assert len(best) == 60 and len(concepts) == 5 and not best & concepts
 
 
 def test_another_run_is_not_overwritten(tmp_path):
@@ -246,7 +249,7 @@ def test_only_headings_and_names_are_bold(run):
     """A style that runs on to the end of a sentence would be seen only on a terminal."""
     page = io.StringIO()
     console = Console(file=page, force_terminal=True, color_system="standard", width=90)
-    console.print(render_demo(describe_demo(run), 90))
+    console.print(render_demo(describe_demo(run, score_run(run, DEMO_SCORES)), 90))
     lines = page.getvalue().splitlines()
     (pairs,) = [line for line in lines if "features of a have a partner" in line]
     assert re.match(r"\x1b\[1mpairs     \x1b\[0m[\d,]+ features", pairs)

@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from xmodel.pairing.correlation import find_partners
     from xmodel.pairing.results import open_run
     from xmodel.pairing.settings import PairSettings
+    from xmodel.similarity.scoring import score_run
+    from xmodel.similarity.settings import ScoreSettings
 
 __all__ = [
     "InputError",
     "LoadOptions",
     "PairSettings",
     "PassSettings",
+    "ScoreSettings",
     "align_ids",
     "align_models",
     "align_text",
@@ -43,6 +46,7 @@ __all__ = [
     "load_tokenizer",
     "open_corpus",
     "open_run",
+    "score_run",
     "split_words",
 ]
 
@@ -51,6 +55,7 @@ _HOMES = {
     "LoadOptions": "xmodel.alignment.setup",
     "PairSettings": "xmodel.pairing.settings",
     "PassSettings": "xmodel.alignment.settings",
+    "ScoreSettings": "xmodel.similarity.settings",
     "align_ids": "xmodel.alignment.align",
     "align_models": "xmodel.pairing.comparing",
     "align_text": "xmodel.alignment.align",
@@ -64,6 +69,7 @@ _HOMES = {
     "load_tokenizer": "xmodel.alignment.loading",
     "open_corpus": "xmodel.datasets.corpus",
     "open_run": "xmodel.pairing.results",
+    "score_run": "xmodel.similarity.scoring",
     "split_words": "xmodel.datasets.words",
 }
 

@@ -2,9 +2,12 @@
 
 from xmodel.cli import demo as _demo
 from xmodel.cli import runs as _runs
+from xmodel.cli import score as _score
+from xmodel.cli import selfcheck as _selfcheck
+from xmodel.cli import sweep as _sweep
 from xmodel.cli import words as _words
 from xmodel.cli.program import app, main
 
 __all__ = ["app", "main"]
 
-_COMMANDS = (_words, _runs, _demo)
+_COMMANDS = (_words, _runs, _demo, _score, _selfcheck, _sweep)

@@ -24,7 +24,8 @@ def demo(
 ) -> None:
     """See the program work on two small language models that come with it; offline, in seconds.
 
-    Finds which SAE feature of the one model is which of the other, over passages that neither has read.
+    Finds which SAE feature of the one model is which of the other, over passages that neither has read, and
+    scores how alike the two feature spaces are.
 
     \b
     Examples:
@@ -35,9 +36,11 @@ def demo(
 
     from xmodel.datasets.demo import DEMO_CORPUS, DEMO_SAES
     from xmodel.pairing.comparing import align_models
-    from xmodel.report.demo import describe_demo, render_demo
+    from xmodel.report.demo import DEMO_SCORES, describe_demo, render_demo
+    from xmodel.similarity.scoring import score_run
 
     disable_progress_bar()
     with show_progress() as report:
         run = align_models(*DEMO_SAES, DEMO_CORPUS, out, fresh=not resume, report=report, warn=report_line)
-    show_found(describe_demo(run), render_demo, json)
+        scores = score_run(run, DEMO_SCORES, report=report, warn=report_line)
+    show_found(describe_demo(run, scores), render_demo, json)

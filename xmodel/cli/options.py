@@ -31,6 +31,16 @@ class DocumentOption(StrEnum):
     FILE = "file"
 
 
+class RuleOption(StrEnum):
+    """Rules of pairing under which pairs are scored."""
+
+    BEST_OF_A = "best_of_a"
+    BEST_OF_B = "best_of_b"
+    MUTUAL = "mutual"
+    ONE_TO_ONE = "one_to_one"
+    OPTIMAL = "optimal"
+
+
 MIN_FIRINGS = typer.Option(
     "--min-firings", min=1, metavar="N", help="Set rarer features aside, by words they fire on."
 )

@@ -17,6 +17,17 @@ STAGES = {
     "resumed": "words that an earlier attempt had finished",
     "words": "words through both models",
     "pair": "pairing features",
+    "cells": "cells of the grid",
+    "shifts": "cells paired again under every shift",
+    "read": "reading the run",
+    "shift": "pairing again after shifting words",
+    "score": "sets of pairs scored",
+    "bootstrap": "resamplings of the documents",
+    "lan2024": "rows of the table",
+    "padding": "shards of padding through both models",
+    "planted": "simulated models that share features",
+    "trained": "simulated models with trained SAEs",
+    "chance": "simulated models that share nothing",
 }
 """What the stages of a run are called in front of a person."""
 QUIET = 10.0

@@ -66,7 +66,7 @@ def pair_features(
         ledger += lines
         kept.append(chosen)
     signed = any(manifest["sides"][letter]["dictionary"]["signed"] for letter in "ab")
-    prepared = _prepare(discovery, moments, (kept[0], kept[1]), settings, signed)
+    prepared = prepare_search(discovery, moments, (kept[0], kept[1]), settings, signed)
     matched = _match(prepared, settings, signed)
     if not (matched.of_a.features >= 0).any():
         warn(
@@ -95,6 +95,8 @@ def pair_features(
         )
     summary["seconds"] = {**manifest["seconds"], "pair": round(perf_counter() - begin, 3)}
     summary["pairs_sha256"] = digest
+    if digest != manifest.get("pairing", {}).get("pairs_sha256"):
+        _drop_scores(folder, warn)
     folder.write_json("summary.json", summary)
     folder.write_json(
         "manifest.json",
@@ -111,13 +113,30 @@ def pair_features(
     return summary
 
 
-def _prepare(
+def _drop_scores(folder: RunFolder, warn: Callable[[str], None]) -> None:
+    """Remove the scores of other pairs: they would be taken for those of the new ones."""
+    place = folder / "scores.json"
+    if place.is_file():
+        place.unlink()
+        warn(f"the scores in {place} were of other pairs and are removed: run `xmodel score` again.")
+
+
+def prepare_search(
     chunks: Chunks,
     moments: tuple[Moments, Moments],
     kept: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     settings: PairSettings,
     signed: bool,
 ) -> Searchable:
+    """Both sides' features, ready to be searched for partners: sparse, or dense and signed.
+
+    Args:
+        chunks: the words' features.
+        moments: of the same chunks.
+        kept: [F_A] and [F_B] features that may have partners.
+        settings: threads and memory.
+        signed: whether either side's features are signed, so that partners have the greatest |r|.
+    """
     if signed:
         first, second = densify(chunks, (len(moments[0].sums), len(moments[1].sums)), moments[0].words)
         return prepare_dense(
@@ -173,7 +192,8 @@ def _measure_reproduced(
     first, second = (
         own & (half.firings >= settings.min_firings) for own, half in zip(kept, moments, strict=True)
     )
-    of_a, _ = _prepare(heldout, moments, (first, second), settings, signed).find_partners(1, settings.floor)
+    prepared = prepare_search(heldout, moments, (first, second), settings, signed)
+    of_a, _ = prepared.find_partners(1, settings.floor)
     before, again = matched.of_a.features[:, 0], of_a.features[:, 0]
     judged = first & (before >= 0)
     return {

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -28,11 +28,19 @@ from xmodel.report.layout import (
     wrap,
 )
 from xmodel.report.runs import TOP_WORDS, describe_run, list_best_pairs
+from xmodel.report.scores import format_p
 from xmodel.report.visible import FAINT
+from xmodel.similarity.metrics import parse_metric
+from xmodel.similarity.scores import Score
+from xmodel.similarity.settings import ScoreSettings
 
+DEMO_SCORES = ScoreSettings(
+    rules=("mutual", "one_to_one"), parts=("rule",), metrics=("svcca", "cka_debiased")
+)
+"""What is scored of the demo's run: enough for a sentence, in a second or two."""
 BEST = 4
 """Best pairs on the screen, whatever their features fire on."""
-CONCEPTS = 6
+CONCEPTS = 5
 """Best pairs beside them whose features fire on more than punctuation, digits and stop words."""
 _SEARCHED = 400
 _FIRINGS = 10
@@ -48,23 +56,25 @@ FAMILIES = {"gpt_neox": "GPT-NeoX", "gemma3_text": "Gemma 3"}
 """What the families of the bundled models are called."""
 
 
-def describe_demo(run: Run) -> dict[str, Any]:
+def describe_demo(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
     """Describe the run of ``xmodel demo``, in the format of ``xmodel demo --json``.
 
     Args:
         run: a finished run on the bundled pair.
+        scores: of the run, by `score_run` with `DEMO_SCORES`.
 
     Returns:
         What `describe_run` returns; ``concept_pairs``, the best pairs of features that name a concept: fewer
         than three of the ten words on which either fires most strongly are punctuation, digits, stop words
-        or their like in the Bible (see `find_non_concepts`); and for each side also ``family``, ``blocks``,
-        ``width`` and ``ids`` of its model.
+        or their like in the Bible (see `find_non_concepts`); ``scores``, as scores.json has them; and for
+        each side also ``family``, ``blocks``, ``width`` and ``ids`` of its model.
 
     Raises:
         InputError: if the run is not finished, or damaged.
     """
     found = describe_run(run, BEST)
     found["concept_pairs"] = _find_concept_pairs(run)
+    found["scores"] = [one.as_json() for one in scores]
     for own in found["sides"].values():
         config = json.loads((find_builtin(own["model"], "model") / "config.json").read_text("utf-8"))
         own["family"] = FAMILIES[config["model_type"]]
@@ -103,6 +113,7 @@ def render_demo(found: Mapping[str, Any], width: int) -> RenderableType:
     parts += _draw_sentence("words", _tell_words(found), width)
     parts += _draw_sentence("features", _tell_features(found), width)
     parts += _draw_sentence("pairs", _tell_pairs(found), width)
+    parts += _draw_sentence("alike", _tell_alike(found), width)
     return Group(*parts, *_draw_pairs(found, width), *_draw_next(found, width))
 
 
@@ -152,6 +163,15 @@ def _tell_pairs(found: Mapping[str, Any]) -> str:
     )
 
 
+def _tell_alike(found: Mapping[str, Any]) -> str:
+    one = found["scores"][0]
+    return (
+        f"the decoder vectors of {one['pairs']:,} mutual best pairs by {parse_metric(one['metric']).label}: "
+        f"{format_r(one['value'])}, where exchanged partners give {format_r(one['null_mean'])} "
+        f"(p {format_p(one['p'])}) and noise of pairing allows {format_r(one['ceiling'])}."
+    )
+
+
 def _draw_pairs(found: Mapping[str, Any], width: int) -> list[Text]:
     fields = [Field("a"), Field("b"), Field("r"), Field("other half")]
     rows, lists = [], []
@@ -183,12 +203,8 @@ def _draw_next(found: Mapping[str, Any], width: int) -> list[RenderableType]:
     lines += [
         Text("  ").append_text(show_name(f"xmodel features {run} --a {pair['feature_a']}")),
         Text("  ").append_text(show_name(f"xmodel features {run} --word Lord")),
-    ]
-    lines += draw_heading("For models and a text of your own (these models come from the Hugging Face hub)")
-    lines += [
-        Text("  xmodel align --corpus book.txt --out run \\"),
-        Text("    --sae-a pythia-70m-deduped-res-sm/blocks.3.hook_resid_post \\"),
-        Text("    --sae-b gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical"),
+        Text("  ").append_text(show_name(f"xmodel score {run}")),
+        Text("  xmodel align --help        for models and a text of your own"),
     ]
     for line in lines:
         line.no_wrap, line.overflow = False, "fold"

@@ -21,6 +21,10 @@ from xmodel.similarity.products import (
 )
 from xmodel.similarity.rows import EXACT, centre_rows, check_rows, find_precision
 
+MANY = 256
+"""Components of which a few are looked for by themselves."""
+LEAST_CARRIED = 1e-6
+"""Share of the first component's variance that the last one wanted must carry for this."""
 EQUAL = 1e-5
 """Correlations this near to 1 or 0 count as such where their directions matter."""
 
@@ -79,7 +83,7 @@ def prepare_svcca(
     one, two = check_rows(x, y)
     bases = []
     for rows, given, name in ((one, x, "x"), (two, y, "y")):
-        basis = find_basis(rows, find_precision(given))
+        basis = _find_enough(rows, find_precision(given), components)
         count = _count_components(basis, share) if components is None else components
         _check_components(count, len(basis.s), rows.shape, name)
         bases.append(Basis(basis.u[:, :count], basis.s[:count], basis.vt[:count]))
@@ -140,6 +144,27 @@ def find_basis(rows: NDArray[np.float64], precision: float = EXACT) -> Basis:
             "are rounded."
         )
     return Basis(u[:, :rank], s[:rank], vt[:rank])
+
+
+def _find_enough(rows: NDArray[np.float64], precision: float, components: int | None) -> Basis:
+    """The basis, or where few components of many are wanted only those, which costs far less."""
+    small = min(rows.shape)
+    if components is None or small < MANY or 4 * components > small:
+        return find_basis(rows, precision)
+    from scipy.linalg import eigh
+
+    centred = centre_rows(rows)
+    tall = rows.shape[0] >= rows.shape[1]
+    gram = centred.T @ centred if tall else centred @ centred.T
+    squares, vectors = eigh(gram, subset_by_index=(small - components, small - 1))
+    # Squaring costs half of the digits, which matters for components that carry next to nothing.
+    least = max(LEAST_CARRIED * squares[-1], (10 * precision * np.linalg.norm(rows)) ** 2)
+    if squares[0] <= least:
+        return find_basis(rows, precision)
+    s, vectors = np.sqrt(squares[::-1]), vectors[:, ::-1]
+    u = centred @ vectors / s if tall else vectors
+    vt = vectors.T if tall else (centred.T @ vectors / s).T
+    return Basis(u, s, vt)
 
 
 def _correlate(x: Basis, y: Basis, squared: bool) -> PreparedProduct:
