@@ -121,6 +121,17 @@ def test_the_best_pairs_fire_on_the_same_words(run):
     assert shared >= 25
 
 
+def test_the_feature_spaces_are_alike_under_the_strictest_null(run):
+    settings = ScoreSettings(
+        rules=("mutual",), parts=("rule",), metrics=("cka_debiased",), nulls=("stratified", "shift"),
+        permutations=99, bootstrap=5,
+    )  # fmt: skip
+    for one in score_run(run, settings, warn=lambda told: None):
+        assert one.p == 0.01 and one.z > 5, one
+        low, high = one.interval
+        assert one.null_mean < low < one.value < high < one.ceiling
+
+
 def test_r_is_that_of_numpy_on_the_dense_columns(run):
     discovery = np.array(run.words["split"].to_pylist()) == "discovery"
     features = run.features("a").tocsc(), run.features("b").tocsc()

@@ -198,7 +198,8 @@ def _format(value: float | None) -> str:
 
 def _explain_metric(name: str, scores: Sequence[Mapping[str, Any]]) -> str:
     ratios = [one["n_per_k"] for one in scores if one["metric"] == name and one["n_per_k"] is not None]
-    span = f" (n/k {min(ratios):.1f} to {max(ratios):.1f})" if ratios else ""
+    ends = dict.fromkeys(f"{ratio:.1f}" for ratio in (min(ratios), max(ratios))) if ratios else {}
+    span = f" (n/k {' to '.join(ends)})" if ends else ""
     return f"{shorten_metric(name)}: {parse_metric(name).label}{span}"
 
 

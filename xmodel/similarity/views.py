@@ -17,7 +17,7 @@ from xmodel.similarity.repairing import Matches, join_words
 
 Rows = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 """Matched rows x [n, d_x] and y [n, d_y]."""
-STRATA = 50
+STRATA = 20
 """Strata of frequency within which rows are exchanged, at most."""
 ROWS_PER_STRATUM = 5
 """Rows that a stratum has on average at least: fewer have too few arrangements."""
