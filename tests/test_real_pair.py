@@ -9,7 +9,15 @@ import sys
 import numpy as np
 import pytest
 
-from xmodel import LoadOptions, PairSettings, PassSettings, align_models, open_run
+from xmodel import (
+    LoadOptions,
+    PairSettings,
+    PassSettings,
+    ScoreSettings,
+    align_models,
+    open_run,
+    score_run,
+)
 from xmodel.errors import InputError
 
 WORDS = 6_000
