@@ -44,8 +44,14 @@ def test_the_page_shows_every_part_with_p_raw_and_corrected(run):
         assert told in done.stdout
     for rule in ("a to b", "b to a", "mutual", "one to one", "optimal"):
         assert rule in done.stdout
-    assert "SVCCA, k 20" in done.stdout and "scores.json" in done.stdout
-    assert " 0.000 " not in "".join(line for line in done.stdout.splitlines() if " p " in line)
+    assert "SVCCA k20" in done.stdout and "scores.json" in done.stdout
+    assert "pairs (mutual best) by debiased CKA: 0.0" in done.stdout
+
+
+def test_a_narrow_terminal_keeps_what_a_value_must_not_be_without(run):
+    narrow = call("score", run, *QUICK, "--part", "rule", width=50).stdout
+    assert all(title in narrow for title in ("value", "chance", "corr.")) and "no room here for:" in narrow
+    assert "no room here for:" not in call("score", run, *QUICK, "--part", "rule", width=80).stdout
 
 
 @pytest.mark.parametrize("width", [50, 80, 120])
@@ -94,10 +100,32 @@ def refuse(monkeypatch, capsys, *arguments):
         (["--concepts", "nowhere.yaml"], "nowhere.yaml"),
         (["--rule", "best"], "best_of_a"),
         (["--alpha", "2"], "alpha is 2"),
+        (["--correction", "max"], "null shift"),
+        (["--part", "rule", "--concept", "nature"], "part concept"),
+        (["--compat", "lan2024", "--metric", "cka"], "--metric"),
     ],
 )
 def test_wrong_choices_end_with_code_2_and_the_right_ones(run, wrong, told, monkeypatch, capsys):
     assert told in refuse(monkeypatch, capsys, "score", run, *wrong)
+
+
+def test_an_interrupted_score_says_that_nothing_was_written(run, monkeypatch, capsys):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("xmodel.similarity.scoring.test_cells", interrupt)
+    monkeypatch.setattr(sys, "argv", ["xmodel", "score", str(run), *QUICK])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130 and "Nothing was written" in capsys.readouterr().err
+
+
+def test_a_sweep_is_told_from_a_run(run, tmp_path, monkeypatch, capsys):
+    other = tmp_path / "sweep"
+    shutil.copytree(run, other)
+    (other / "pairs.parquet").unlink()
+    (other / "sweep.json").write_text("{}")
+    assert "holds a sweep" in refuse(monkeypatch, capsys, "score", other, *QUICK)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, monkeypatch, capsys):

@@ -111,12 +111,13 @@ def test_too_few_permutations_for_the_number_of_tests_are_told(tmp_path, monkeyp
     told = []
     scores = score_run(run, replace(QUICK, permutations=19), warn=told.append)
     assert len(scores) == 10 and "--permutations 200" in told[0] and len(told) == 1
+    replaced = f"the scores that were in {run.path / 'scores.json'} are replaced."
     told.clear()
     scores = score_run(run, replace(QUICK, permutations=None), warn=told.append)
-    assert not told and max(one.p_adjusted for one in scores) <= 0.05
+    assert told == [replaced] and max(one.p_adjusted for one in scores) <= 0.05
     # Draws that all tests share are corrected by their maximum, which has no such limit.
     scores = score_run(run, replace(QUICK, permutations=19, nulls=("shift",)), warn=told.append)
-    assert not told and {one.correction for one in scores} == {"max"}
+    assert told == [replaced] * 2 and {one.correction for one in scores} == {"max"}
 
 
 def test_equal_seeds_give_equal_scores_and_other_seeds_other_nulls(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from xmodel.cli.options import Json, RuleOption
 from xmodel.cli.program import app, report_line
 from xmodel.cli.progress import show_progress
 from xmodel.cli.runs import show_found
+from xmodel.errors import InputError
 
 if TYPE_CHECKING:
     from xmodel.pairing.results import Run
@@ -100,7 +101,11 @@ def score(
     ] = None,
     concepts: Annotated[
         Path | None,
-        typer.Option("--concepts", metavar="FILE", help="Concepts of your own: YAML, `name: [word, word]`."),
+        typer.Option(
+            "--concepts",
+            metavar="FILE",
+            help="Concepts of your own in place of the bundled: YAML, `name: [word, word]`.",
+        ),
     ] = None,
     part: Annotated[
         list[PartOption] | None,
@@ -144,6 +149,11 @@ def score(
 
     opened = open_run(run)
     if compat is not None:
+        if metric or null or rule or concept or concepts or part or on is OnOption.ACTIVATIONS:
+            raise InputError(
+                f"--compat {compat.value} has metrics, nulls and pairs of its own: leave out --metric, "
+                "--null, --rule, --part, --concept, --concepts and --on."
+            )
         _score_lan2024(opened, permutations, seed, json)
         return
     from xmodel.report.scores import describe_scores, render_scores
@@ -169,8 +179,12 @@ def score(
         seed=seed,
         device=device,
     )
-    with show_progress() as report:
-        scores = score_run(opened, settings, report=report, warn=report_line)
+    try:
+        with show_progress() as report:
+            scores = score_run(opened, settings, report=report, warn=report_line)
+    except KeyboardInterrupt:
+        report_line(f"interrupted. Nothing was written: scores in {run} are as they were.")
+        raise
     sides = {letter: side["dictionary"]["name"] for letter, side in opened.manifest["sides"].items()}
     show_found(describe_scores(str(run), sides, settings, scores), render_scores, json)
 

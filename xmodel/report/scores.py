@@ -9,6 +9,7 @@ from rich.text import Text
 from xmodel.report.layout import Field, draw_heading, draw_table, show_name, wrap
 from xmodel.report.runs import RULE_NAMES, WARNING
 from xmodel.report.visible import FAINT
+from xmodel.similarity.concepts import KEYWORDS, TOP_WORDS
 from xmodel.similarity.metrics import parse_metric
 from xmodel.similarity.scores import Score
 from xmodel.similarity.settings import LEAST_PAIRS, ScoreSettings
@@ -39,6 +40,8 @@ NULL_NAMES = {
     "shift": "shifted words",
 }
 """What each null is called in front of a person."""
+_PLAIN = "cka_debiased"
+# The metric of the sentence above all tables: by chance it is 0, whatever the number of pairs.
 CONFIRM = (
     "Where features that fire together also lie together, exchanged partners can come out significant up to "
     "twice too often. Confirm what matters with --null shift, which pairs the features again."
@@ -107,7 +110,19 @@ def _draw_verdict(scores: Sequence[Mapping[str, Any]], settings: Mapping[str, An
         f"In {len(above)} of {len(tested)} tests the value lies above chance, each p corrected by {names} "
         f"for the number of tests in its table (level {settings['alpha']:g})."
     )
-    return [Text(), *wrap(Text(sentence), width)]
+    first = min(tested, key=_rank_for_headline)
+    name = "" if first["part"] == "rule" else f" of {_name_row(first)}"
+    label = parse_metric(first["metric"]).label
+    told = (
+        f"{first['pairs']:,} pairs{name} ({RULE_NAMES[first['rule']]}) by {label}: "
+        f"{_format(first['value'])}, by chance {_format(first['null_mean'])}, p {format_p(first['p'])}"
+    )
+    ceiling = "" if first["ceiling"] is None else f"; noise of pairing allows {_format(first['ceiling'])}"
+    return [Text(), *wrap(Text(f"{told}{ceiling}.", "bold"), width), *wrap(Text(sentence), width)]
+
+
+def _rank_for_headline(score: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    return score["part"] != "rule", score["rule"] != "mutual", score["metric"] != _PLAIN
 
 
 def _draw_part(
@@ -115,8 +130,9 @@ def _draw_part(
 ) -> list[Text]:
     if part != "rule":
         title = f"{title} {RULE_NAMES[scores[0]['rule']]}"
-    fields = [Field("", right=False), Field("pairs"), Field("metric", right=False), Field("value")]
-    fields += [Field(name) for name in ("±", "chance", "p", "corr.", "ceiling", "z")]
+    # The first columns are those that must not be missed on a narrow terminal.
+    fields = [Field("", right=False), Field("metric", right=False)]
+    fields += [Field(name) for name in ("value", "chance", "p", "corr.", "±", "ceiling", "pairs", "z")]
     rows, before = [], ""
     for one in scores:
         if one["value"] is not None:
@@ -125,11 +141,17 @@ def _draw_part(
             before = name
     lines = draw_heading(f"{title}; chance: {NULL_NAMES[null]}")
     if rows:
-        lines += draw_table(fields, rows, [], [[] for _ in rows], width)
+        table = draw_table(fields, rows, [], [[] for _ in rows], width)
+        lines += table
+        lost_columns = [one.title for one in fields if one.title not in table[0].plain.split()]
+        if lost_columns := [title for title in lost_columns if title not in ("", "z")]:
+            lines += wrap(Text(f"no room here for: {', '.join(lost_columns)}", FAINT), width)
     lost = list(dict.fromkeys((_name_row(one), one["pairs"]) for one in scores if one["value"] is None))
     if lost:
         names = ", ".join(f"{name} ({pairs})" for name, pairs in lost)
-        lines += wrap(Text(f"not measured, mostly for want of pairs: {names}", FAINT), width)
+        lines += wrap(
+            Text(f"not measured ({LEAST_PAIRS} pairs are needed; else see below): {names}", FAINT), width
+        )
     return [line for heading in lines for line in wrap(heading, width)]
 
 
@@ -142,18 +164,18 @@ def _shorten_rule(rule: str) -> str:
 
 
 def _draw_row(one: Mapping[str, Any], name: str, alpha: float) -> list[Text]:
-    k = f", k {one['k']}" if one["k"] is not None else ""
+    k = f" k{one['k']}" if one["k"] is not None else ""
     significant = one["p_adjusted"] is not None and one["p_adjusted"] <= alpha
     return [
         Text(name, "cyan"),
-        Text(f"{one['pairs']:,}" if name else ""),
         Text(shorten_metric(one["metric"]) + k),
         Text(_format(one["value"]), "bold"),
-        Text(_format_reach(one)),
         Text(_format(one["null_mean"])),
         Text(format_p(one["p"])),
         Text(format_p(one["p_adjusted"]), "bold green" if significant else ""),
+        Text(_format_reach(one)),
         Text(_format(one["ceiling"])),
+        Text(f"{one['pairs']:,}" if name else ""),
         Text("–" if one["z"] is None else f"{one['z']:.1f}"),
     ]
 
@@ -208,11 +230,17 @@ def _draw_legend(
 ) -> list[Text]:
     nulls = list(dict.fromkeys(one["null"] for one in scores))
     counts = sorted({one["permutations"] for one in scores if one["permutations"]})
-    told = [
-        f"chance: the mean over {' or '.join(f'{count:,}' for count in counts)} arrangements. "
-        + ". ".join(f"{NULL_NAMES[null].capitalize()}: {CHANCE[null]}" for null in nulls)
-        + "."
-    ]
+    told = []
+    if counts:
+        told.append(
+            f"chance: the mean over {' or '.join(f'{count:,}' for count in counts)} arrangements. "
+            + ". ".join(f"{NULL_NAMES[null].capitalize()}: {CHANCE[null]}" for null in nulls)
+            + "."
+        )
+    if any(one["part"] == "concept" for one in scores):
+        told.append(
+            f"Features of a concept: at least {KEYWORDS} of their {TOP_WORDS} strongest words are keywords."
+        )
     if settings["on"] == "decoder" and not set(nulls) - {"shuffle", "stratified", "pairs"}:
         told.append(CONFIRM)
     if "shift" in nulls and settings["on"] == "decoder":

@@ -16,7 +16,7 @@ from xmodel.similarity.metrics import parse_metric
 from xmodel.similarity.sweep import Sweep
 
 STAR = "*"
-"""Behind a value whose corrected p is below `LEVEL`."""
+"""Behind a value whose corrected p is at most `LEVEL`."""
 _CORRECTIONS = {"holm": "Holm's correction", "max": "the max-statistic"}
 _NULLS = {
     "shuffle": "the same pairs with their partners shuffled",
@@ -85,7 +85,9 @@ def _explain(rows: Sequence[Mapping[str, Any]], null: str) -> list[Text]:
     draws = {row["permutations"] for row in tested}
     cells = len(tested) // len({row["metric"] for row in tested})
     what = "shuffles per cell" if null == "shuffle" else "shifts, the same for all cells"
-    line = f"{max(draws):,} {what}; the least p is {1 / (max(draws) + 1):.2g}. {STAR}: p below {LEVEL} after "
+    line = (
+        f"{max(draws):,} {what}; the least p is {1 / (max(draws) + 1):.2g}. {STAR}: p at most {LEVEL} after "
+    )
     line += f"{_CORRECTIONS[tested[0]['correction']]} for {count(cells, 'cell')} of a metric."
     return [Text(line)]
 
@@ -144,7 +146,7 @@ def _draw_block(
 def _show_cell(row: Mapping[str, Any] | None) -> Text:
     if row is None or row["value"] is None:
         return Text("– ", WARNING)
-    star = row["p_adjusted"] is not None and row["p_adjusted"] < LEVEL
+    star = row["p_adjusted"] is not None and row["p_adjusted"] <= LEVEL
     return Text(f"{row['value']:.3f}", "bold" if star else "").append(STAR if star else " ")
 
 
@@ -190,6 +192,9 @@ def _draw_widths(found: Mapping[str, Any], short: Mapping[str, str], width: int)
         lines += _draw_site(
             found, [one for one in own if (one["side"], one["site"]) == (side, site)], short, width
         )
+    if lines:
+        note = "Pairs differ in number, and so does what chance gives: compare value less chance."
+        lines += wrap(Text(note, FAINT), width)
     return lines
 
 

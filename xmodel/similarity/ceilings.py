@@ -10,8 +10,8 @@ from xmodel.errors import InputError
 from xmodel.similarity.metrics import Metric
 from xmodel.similarity.repairing import Matches
 
-LEAST = 4
-"""Features with partners on both halves below which there is no ceiling."""
+LEAST = 20
+"""Features with partners on both halves below which there is no ceiling: it would be noise itself."""
 Take = Callable[[str, NDArray[np.int32]], NDArray[np.floating[Any]]]
 """Side and features to their rows: a row per feature, or a row per word with a column per feature."""
 

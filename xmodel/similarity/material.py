@@ -89,6 +89,11 @@ class Material:
         Raises:
             InputError: if a rule has fewer than three pairs.
         """
+        if (self.run.path / "sweep.json").is_file() and not (self.run.path / "pairs.parquet").is_file():
+            raise InputError(
+                f"{self.run.path} holds a sweep, whose cells are scored already (grid.parquet): for all "
+                "scores of one pair of SAEs, run `xmodel align` on the two and score that run."
+            )
         table = self.run.pairs
         columns = {name: table[name].to_numpy() for name in ("feature_a", "feature_b", "r")}
         found = {}

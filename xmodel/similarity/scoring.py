@@ -79,6 +79,8 @@ def score_run(
     ]
     _warn_of_few_permutations(found, settings.alpha, warn)
     with run.folder.lock():
+        if (run.folder / "scores.json").is_file():
+            warn(f"the scores that were in {run.path / 'scores.json'} are replaced.")
         run.folder.write_json("scores.json", [one.as_json() for one in found])
     return found
 

@@ -114,6 +114,18 @@ class ScoreSettings:
                 "the null pairs compares a choice of pairs with others, and all pairs of a rule or of a "
                 "frequency are no choice: add the part coverage or concept, or take another null."
             )
+        if self.correction == "max" and any(
+            null != "shift" for part in self.parts for null in self.list_nulls(part)
+        ):
+            raise InputError(
+                "correction is 'max', which needs draws that all tests of a table share, and only the null "
+                "shift has them: add it as the only null, or take holm, bh or by."
+            )
+        if self.concepts and "concept" not in self.parts:
+            raise InputError(
+                f"the concept {self.concepts[0]!r} was asked for, and the part concept was not: leave the "
+                "parts out, or add it."
+            )
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}: it must be 0 or more.")
         if self.bootstrap < 0 or self.bootstrap == 1:
