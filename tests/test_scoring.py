@@ -13,6 +13,7 @@ from xmodel.similarity.metrics import parse_metric
 from xmodel.similarity.scoring import score_run
 from xmodel.similarity.settings import LEAST_PAIRS, NULLS, RULES, ScoreSettings
 
+ROWS = np.random.default_rng(0).standard_normal((5000, 40)).astype(np.float32)
 QUICK = ScoreSettings(permutations=99, bootstrap=0, parts=("rule",), metrics=("cka_debiased", "rsa"))
 CONTRACT = {
     "metric", "on", "rule", "concept", "null", "value", "p", "p_interval", "p_adjusted", "z", "n", "k",
@@ -247,3 +248,13 @@ def test_words_come_from_all_documents(tmp_path, monkeypatch):
     for document in held:
         assert (np.diff(np.flatnonzero(chosen & (material.documents == document))) == 1).all()
     assert np.array_equal(material.choose_rows(10**6, 0), material.choice.heldout)
+
+
+def test_neighbours_among_shifted_words_carry_a_warning(tmp_path, monkeypatch):
+    run, _ = make_world(tmp_path / "run", monkeypatch)
+    monkeypatch.setattr(
+        "xmodel.similarity.views.take_columns", lambda features, chosen: ROWS[: len(features)]
+    )
+    settings = replace(QUICK, on="activations", rules=("mutual",), metrics=("mutual_knn", "cka"))
+    near, cka = score_run(run, settings)
+    assert "7 %" in near.warnings[-1] and not cka.warnings

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from xmodel.errors import InputError
 from xmodel.similarity.cells import Cell
 from xmodel.similarity.material import Material
-from xmodel.similarity.metrics import Metric
+from xmodel.similarity.metrics import Metric, compares_neighbours
 from xmodel.similarity.repairing import Matches
 from xmodel.similarity.settings import LEAST_PAIRS, ScoreSettings
 from xmodel.similarity.views import ActivationView, View, resample_documents
@@ -89,8 +89,7 @@ def _list_lengths(material: Material) -> NDArray[np.int64]:
 
 
 def _resamples_well(metric: Metric, view: View) -> bool:
-    neighbours = metric.name.partition(":")[0] in ("mutual_knn", "jaccard")
-    return not (neighbours and isinstance(view, ActivationView))
+    return not (compares_neighbours(metric) and isinstance(view, ActivationView))
 
 
 def _resample(

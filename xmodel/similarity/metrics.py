@@ -79,6 +79,11 @@ def parse_metric(text: str) -> Metric:
     )
 
 
+def compares_neighbours(metric: Metric) -> bool:
+    """Whether a metric is about nearest neighbours, to which rows that repeat or follow each other matter."""
+    return metric.name.partition(":")[0] in ("mutual_knn", "jaccard")
+
+
 def list_metrics() -> dict[str, str]:
     """What can be asked for, and one line on each."""
     return {
