@@ -54,14 +54,14 @@ def make_decoders(related, *, seed=0, noise=0.3, split=0):
     return a.astype(np.float32), b.astype(np.float32)
 
 
-def make_world(path, monkeypatch, *, related=True, split=0, seed=0, documents=24):
+def make_world(path, monkeypatch, *, related=True, split=0, seed=0, documents=24, **planted):
     """A run with these values, whose dictionaries have these decoder vectors."""
     from xmodel.similarity import material
 
     run = build_run(
         path,
         make_texts(documents=documents, seed=seed),
-        values=lambda spelled: plant_values(spelled, seed=seed, split=split),
+        values=lambda spelled: plant_values(spelled, seed=seed, split=split, **planted),
         pairing=PairSettings(min_firings=5, workers=1),
     ).run
     decoders = make_decoders(related, seed=seed, split=split)

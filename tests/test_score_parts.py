@@ -216,3 +216,50 @@ def test_of_pairs_that_share_a_feature_the_best_stays():
     assert found.a.tolist() == [4, 7, 9] and found.b.tolist() == [1, 3, 8]
     single = make_matches(20)
     assert len(keep_one_per_feature(single)) == 20
+
+
+@pytest.mark.parametrize("on", ["decoder", "activations"])
+def test_the_interval_is_that_of_the_resampled_values(tmp_path, monkeypatch, on):
+    # So few words that resampled ones give other pairs.
+    run, decoders = make_world(tmp_path / "run", monkeypatch, documents=20, firing=0.01, miss=0.4)
+    settings = ScoreSettings(
+        on=on,
+        parts=("rule",),
+        metrics=("cka",),
+        rules=("mutual",),
+        permutations=9,
+        bootstrap=8,
+        seed=3,
+        most_words=10**6,
+    )
+    one = score_run(run, settings, warn=lambda told: None)[0]
+    material, metric = Material(run), parse_metric("cka")
+    half = material.choice.discovery if on == "decoder" else material.choice.heldout
+    lengths = material.list_lengths(half)
+    starts, rng, values = np.cumsum(lengths) - lengths, np.random.default_rng([3, 1]), []
+    own = run.pairs.to_pandas().query("mutual")
+    held = [run.features(side)[half].toarray()[:, own[f"feature_{side}"]] for side in "ab"]
+    for _ in range(8):
+        drawn = rng.integers(0, len(lengths), len(lengths))
+        rows = np.concatenate([starts[number] + np.arange(lengths[number]) for number in drawn])
+        if on == "decoder":
+            again = material.discovery.pair(rows=rows, rules=["mutual"])["mutual"]
+            x, y = decoders[0][again.a], decoders[1][again.b]
+        else:
+            x, y = (side[rows] for side in held)
+        values.append(metric.prepare(x, y).value)
+    reach = 2.364624 * np.std(values, ddof=1)  # Student's t for 8 resamplings.
+    assert reach > 0.001 and one.interval[1] - one.value == pytest.approx(reach, rel=1e-4)
+    assert one.value - one.interval[0] == pytest.approx(reach, rel=1e-4)
+
+
+def test_coverage_is_of_the_side_that_the_rule_chooses_for(tmp_path, monkeypatch):
+    run, _ = make_world(tmp_path / "run", monkeypatch, split=20)
+    kept = [int(own.sum()) for own in Material(run).kept]
+    assert kept[0] > kept[1] + 10
+    for rule, features in (("best_of_a", kept[0]), ("best_of_b", kept[1])):
+        settings = ScoreSettings(
+            rules=(rule,), parts=("coverage",), permutations=9, bootstrap=0, ceiling=False
+        )
+        for one in score_run(run, settings, warn=lambda told: None):
+            assert one.pairs == round(one.share * features)
