@@ -19,10 +19,10 @@ import numpy as np
 from xmodel.pairing.settings import PairSettings
 from xmodel.records import WordFeatures
 from xmodel.similarity.grid_cells import draw_grid_shifts, score_cell, shift_cell, time_shift
-from xmodel.similarity.grid_folder import describe_time
 from xmodel.similarity.grids import SweepSettings, correct_grid, correct_shifted
 from xmodel.similarity.layers import Layer
 from xmodel.similarity.metrics import DEFAULT_METRICS
+from xmodel.similarity.threads import describe_time
 
 WIDTHS = 512, 768
 """Dimensions of A's and B's decoder vectors."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tests.score_worlds import make_decoders, plant_values
 from xmodel.records import WordFeatures
 from xmodel.similarity.layers import Layer
 
@@ -11,6 +12,12 @@ def make_rows(dense):
     indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(dense)))])
     values = dense[rows, columns].astype(np.float32)
     return WordFeatures(indptr.astype(np.int64), columns.astype(np.int32), values, dense.shape[1])
+
+
+def densify(features):
+    dense = np.zeros((len(features), features.features))
+    dense[np.repeat(np.arange(len(features)), np.diff(features.indptr)), features.indices] = features.values
+    return dense
 
 
 def make_layer(name, firing, decoder, *, site="blocks.0.hook_resid_post", least=5, signed=False):
@@ -44,3 +51,11 @@ def make_grid(layers_a=2, layers_b=3, *, related=True, features=40, words=1200, 
             own.append(make_layer(name, noisy[:, order], decoder[order].astype(np.float32), site=site))
         grid.append(own)
     return grid
+
+
+def make_twins(seed=0, *, split=20, miss=0.3, words=1200, related=False):
+    """Two layers; A has some features twice, which share B's one partner. B's vectors have nothing of A's."""
+    values = plant_values(range(words), seed=seed, split=split, miss=miss)
+    decoders = make_decoders(related, seed=seed, split=split)
+    first, second = (make_layer(side, values[side], own) for side, own in zip("ab", decoders, strict=True))
+    return first, second

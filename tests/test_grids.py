@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.grid_worlds import make_firing, make_grid, make_layer
+from tests.grid_worlds import densify, make_firing, make_grid, make_layer
 from xmodel.errors import InputError
 from xmodel.pairing.settings import PairSettings
 from xmodel.similarity.families import adjust_bh, adjust_by, adjust_holm, adjust_max
@@ -16,12 +16,6 @@ from xmodel.similarity.metrics import parse_metric
 
 PAIRING = PairSettings(min_firings=5, workers=1)
 SETTINGS = SweepSettings(metrics=("cka_debiased", "rsa"), permutations=199)
-
-
-def densify(features):
-    dense = np.zeros((len(features), features.features))
-    dense[np.repeat(np.arange(len(features)), np.diff(features.indptr)), features.indices] = features.values
-    return dense
 
 
 def correlate(x, y):

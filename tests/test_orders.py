@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from xmodel.errors import InputError
-from xmodel.similarity.orders import draw_offsets, draw_orders, draw_shifts, shift_rows
+from xmodel.similarity.orders import count_lengths, draw_offsets, draw_orders, draw_shifts, shift_rows
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=30).map(np.array)
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=6).map(np.array)
@@ -132,6 +132,14 @@ def test_many_documents_are_shifted_by_offsets_of_their_own():
 )
 def test_short_or_few_documents_are_shifted_together(lengths, circles):
     assert draw_offsets(np.array(lengths), 3, np.random.default_rng(0)).shape == (3, circles)
+
+
+@given(st.lists(st.integers(0, 6), max_size=12))
+def test_documents_are_as_long_as_they_were_made(lengths):
+    documents = np.repeat(np.arange(len(lengths)), lengths)
+    found = count_lengths(documents)
+    assert found.dtype == np.int64
+    assert found.tolist() == [length for length in lengths if length]
 
 
 def test_equal_seeds_give_equal_orders():

@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.score_worlds import plant_values
 from tests.tiny_runs import build_run, make_rows, make_texts
 from xmodel.errors import InputError
 from xmodel.pairing.settings import PairSettings
 from xmodel.similarity.material import Material, take_columns
-from xmodel.similarity.repairing import RULES, Repairer, join_rows
+from xmodel.similarity.repairing import RULES, Matches, Repairer, has_repeats, join_rows, keep_one_per_feature
 from xmodel.similarity.views import resample_documents
 
 SETTINGS = PairSettings(min_firings=5, workers=1)
@@ -71,6 +73,43 @@ def test_words_that_come_twice_count_twice():
             drawn[rule].b, written[rule].b
         )
         assert drawn[rule].r == pytest.approx(r[drawn[rule].a, drawn[rule].b], abs=1e-6)
+
+
+def test_chance_is_asked_for_no_floor_and_pairs_no_feature_twice(tmp_path):
+    material = Material(build_run(tmp_path / "run", values=plant_values, pairing=SETTINGS).run)
+    order = np.roll(np.arange(len(material.discovery.a)), 100)
+    picky = replace(material.discovery, settings=replace(SETTINGS, floor=0.9, price=0.95))
+    assert all(len(own) == 0 for own in picky.pair(order).values())
+    plain, found = material.discovery.pair(order), picky.pair_by_chance(order)
+    for rule in RULES:
+        pairs, taken = [], (set(), set())
+        for a, b in zip(plain[rule].a.tolist(), plain[rule].b.tolist(), strict=True):
+            first = a not in taken[0] and b not in taken[1]
+            taken[0].add(a)
+            taken[1].add(b)
+            if first:
+                pairs.append((a, b))
+        assert len(pairs) > 10
+        assert list(zip(found[rule].a.tolist(), found[rule].b.tolist(), strict=True)) == pairs
+    assert has_repeats(plain["best_of_a"].b) and has_repeats(plain["best_of_b"].a)
+
+
+def test_some_of_the_pairs_are_taken_with_their_r():
+    matches = Matches(
+        np.array([4, 2, 9], np.int32), np.array([1, 1, 0], np.int32), np.array([0.9, -0.5, 0.2])
+    )
+    for chosen, places in ((slice(2), [0, 1]), (slice(7), [0, 1, 2]), (np.array([2, 0]), [2, 0])):
+        own = matches.take(chosen)
+        assert len(own) == len(places)
+        for name in ("a", "b", "r"):
+            assert getattr(own, name).tolist() == [getattr(matches, name)[place] for place in places]
+            assert getattr(own, name).dtype == getattr(matches, name).dtype
+    assert keep_one_per_feature(matches).a.tolist() == [4, 9]
+
+
+@given(st.lists(st.integers(0, 20)))
+def test_repeats_are_features_of_several_pairs(features):
+    assert has_repeats(np.array(features, np.int32)) == any(features.count(own) > 1 for own in features)
 
 
 def test_resampled_documents_are_whole():

@@ -12,11 +12,11 @@ from xmodel.similarity.families import adjust_bh, adjust_holm, adjust_max
 from xmodel.similarity.intervals import _resamples_well
 from xmodel.similarity.material import Material
 from xmodel.similarity.metrics import parse_metric
-from xmodel.similarity.repairing import Matches, keep_one_per_feature
+from xmodel.similarity.repairing import Matches, keep_one_per_feature, turn_signs
 from xmodel.similarity.scores import Score, Scored, correct_families
 from xmodel.similarity.scoring import score_run
 from xmodel.similarity.settings import ScoreSettings
-from xmodel.similarity.views import ActivationView, DecoderView, _turn, draw_other_pairs, draw_random_features
+from xmodel.similarity.views import ActivationView, DecoderView, draw_other_pairs, draw_random_features
 
 CKA = parse_metric("cka_debiased")
 
@@ -196,13 +196,12 @@ def test_signs_go_to_the_side_that_does_not_repeat():
     x, y = np.ones((4, 2), np.float32), np.ones((4, 3), np.float32)
     r = np.array([0.9, -0.8, 0.7, -0.6])
     turned = np.array([1, -1, 1, -1], np.float32)
-    every = np.arange(4)
     for a, b, side in (
         ([0, 1, 2, 3], [5, 5, 6, 6], 0),
         ([0, 0, 1, 1], [5, 6, 7, 8], 1),
         ([0, 1, 2, 3], [5, 6, 7, 8], 1),
     ):
-        found = _turn(x, y, Matches(np.array(a, np.int32), np.array(b, np.int32), r), every)
+        found = turn_signs(x, y, Matches(np.array(a, np.int32), np.array(b, np.int32), r))
         assert np.array_equal(found[side][:, 0], turned) and (found[1 - side] == 1).all()
 
 

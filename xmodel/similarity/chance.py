@@ -18,7 +18,7 @@ from xmodel.similarity.metrics import DEFAULT_METRICS, Metric, parse_metric
 from xmodel.similarity.nulls import Orders, test_draws, test_orders
 from xmodel.similarity.orders import draw_orders, draw_shifts
 from xmodel.similarity.recovering import Halves, judge_pairs, split_planted
-from xmodel.similarity.repairing import Matches
+from xmodel.similarity.repairing import Matches, keep_one_per_feature
 
 PERMUTATIONS = 19
 """Arrangements per test: p is 0.05 where none of them is as similar as what was observed."""
@@ -105,15 +105,17 @@ def compare_nulls(
     """
     plan = Plan(permutations=permutations, seed=seed)
     shifts = draw_shifts(halves.lengths, permutations, np.random.default_rng([seed, 2]))
-    again = [halves.discovery.pair(order, rules=tuple(found)) for order in shifts]
+    again = [halves.discovery.pair_by_chance(order, tuple(found)) for order in shifts]
     p: dict[tuple[str, str, str], float] = {}
     for rule, null in NULLS:
         if rule not in found:
             continue
         x, y = take_decoders(halves, found[rule])
         if null == "repaired":
-            drawn = iter([take_decoders(halves, one[rule]) for one in again])
-            tested = test_draws(metrics, x, y, lambda rng, drawn=drawn: next(drawn), plan)
+            single = keep_one_per_feature(found[rule])
+            drawn = iter([take_decoders(halves, one[rule].take(slice(len(single)))) for one in again])
+            own = take_decoders(halves, single)
+            tested = test_draws(metrics, *own, lambda rng, drawn=drawn: next(drawn), plan)
         else:
             groups = found[rule].b if null == "grouped" else None
             tested = test_orders(metrics, x, y, _make_orders(len(y), groups), plan)

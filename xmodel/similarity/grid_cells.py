@@ -21,7 +21,7 @@ from xmodel.similarity.layers import Layer, check_halves
 from xmodel.similarity.metrics import Metric
 from xmodel.similarity.nulls import Plan, Tested, test_orders
 from xmodel.similarity.orders import draw_offsets, draw_orders, shift_rows
-from xmodel.similarity.repairing import Matches, Repairer
+from xmodel.similarity.repairing import Matches, Repairer, keep_one_per_feature, turn_signs
 
 LEAST_PAIRS = 10
 """Pairs below which a cell has no scores."""
@@ -80,6 +80,9 @@ def shift_cell(
 ) -> ShiftedCell:
     """Pair two layers again under every shift of B's words, and measure the pairs that come out.
 
+    Under rules by which pairs share features, one pair of each shared feature is scored, see
+    `Repairer.pair_by_chance`.
+
     Args:
         first: A's dictionary.
         second: B's.
@@ -91,7 +94,7 @@ def shift_cell(
     Raises:
         InputError: layers of different words.
     """
-    matches = pair_cell(first, second, settings, pairing)
+    matches = keep_one_per_feature(pair_cell(first, second, settings, pairing))
     metrics, *_ = _gather(first, second, matches, settings)
     observed = _measure(first, second, matches, settings)
     nulls: list[list[float | str]] = [[] for _ in metrics]
@@ -99,7 +102,7 @@ def shift_cell(
     for number in range(len(shifts)):
         order, order_heldout = shifts.order(number)
         moved = replace(second, heldout=take_rows(second.heldout, order_heldout))
-        own = repairer.pair(order, rules=[settings.rule])[settings.rule]
+        own = repairer.pair_by_chance(order, [settings.rule])[settings.rule].take(slice(len(matches)))
         for null, value in zip(nulls, _measure(first, moved, own, settings, order), strict=True):
             null.append(value[0] if isinstance(value, tuple) else value)
         tick()
@@ -171,7 +174,7 @@ def time_shift(
     repairer = _repair(first, second, pairing)
     order, order_heldout = shifts.order(0)
     moved = replace(second, heldout=take_rows(second.heldout, order_heldout))
-    own = repairer.pair(order, rules=[settings.rule])[settings.rule]
+    own = repairer.pair_by_chance(order, [settings.rule])[settings.rule]
     _measure(first, moved, own, settings, order)
     return perf_counter() - begin
 
@@ -198,7 +201,10 @@ def _gather(
     if first.decoder is None or second.decoder is None:
         nothing = np.zeros((len(matches), 1))
         return metrics, nothing, nothing
-    return metrics, first.decoder[matches.a], second.decoder[matches.b]
+    x, y = first.decoder[matches.a], second.decoder[matches.b]
+    if discovery is not None:
+        x, y = turn_signs(x, y, matches)
+    return metrics, x, y
 
 
 def _explain_gap(first: Layer, second: Layer, metric: Metric, pairs: int) -> str | None:

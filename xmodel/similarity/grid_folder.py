@@ -8,9 +8,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from xmodel.alignment.features import Report
 from xmodel.pairing.filters import WordChoice, choose_words
 from xmodel.pairing.manifest import list_packages
@@ -27,7 +24,8 @@ from xmodel.similarity.grids import (
     list_widths,
 )
 from xmodel.similarity.layers import Layer, hold_layers, load_layer
-from xmodel.similarity.threads import limit_threads
+from xmodel.similarity.orders import count_lengths
+from xmodel.similarity.threads import describe_time, limit_threads
 
 
 def score_sweep(
@@ -128,7 +126,7 @@ class _Grid:
         """All rows against pairing again under shifts; the time this takes is told before it begins."""
         documents = self.run.words["document"].to_numpy()
         halves = (self.words.discovery, self.words.heldout)
-        lengths = [_count_lengths(documents[half]) for half in halves]
+        lengths = [count_lengths(documents[half]) for half in halves]
         shifts = draw_grid_shifts(lengths[0], lengths[1], self.sweep.shifts, self.sweep.seed)
         missing = [
             cell
@@ -203,14 +201,6 @@ def _count_multiplications(first: Layer, second: Layer) -> int:
     return pairs * first.decoder.shape[1] * second.decoder.shape[1]
 
 
-def describe_time(seconds: float) -> str:
-    """``40 seconds``, ``12 minutes``, ``3.5 hours``."""
-    for least, name in ((5400, "hour"), (90, "minute")):
-        if seconds >= least:
-            return f"{seconds / {'hour': 3600, 'minute': 60}[name]:.2g} {name}s"
-    return f"{max(1, round(seconds))} second{'s' if round(seconds) > 1 else ''}"
-
-
 def _describe(manifest: dict[str, Any], letter: str) -> dict[str, Any]:
     """What sweep.json says of a dictionary."""
     own = describe_letter(manifest, letter)
@@ -225,12 +215,6 @@ def _describe(manifest: dict[str, Any], letter: str) -> dict[str, Any]:
         "fvu_tokens": calibration.get("tokens"),
         "misfit": calibration.get("misfit"),
     }
-
-
-def _count_lengths(documents: NDArray[Any]) -> NDArray[np.int64]:
-    """[D] words per document, from the document of every word."""
-    ends = np.flatnonzero(np.diff(documents)) + 1
-    return np.diff(np.concatenate([[0], ends, [len(documents)]])).astype(np.int64)
 
 
 def _name_cell(stage: str, number: int) -> str:

@@ -26,6 +26,7 @@ from xmodel.pairing.manifest import complete_manifest, is_damaged
 from xmodel.pairing.results import Run, open_run, open_shards
 from xmodel.records import Document, WordFeatures
 from xmodel.run import FORMAT, Receipt, RunFolder, digest_json
+from xmodel.similarity.repairing import join_rows
 
 if TYPE_CHECKING:
     import torch
@@ -260,7 +261,7 @@ def _pad_shard(
     files = {}
     for side, own in zip(sides, windows, strict=True):
         found = list(_encode_padding(side, own, chosen, pads[chosen], settings.batch_tokens))
-        features = _join(found, side.dictionary.info.features)
+        features = join_rows(found, side.dictionary.info.features)
         name = f"features_{side.letter}/shard-{number:05d}.safetensors"
         content = write_features(features, np.arange(len(features)), first_row)
         files[name] = folder.write_bytes(name, content)
@@ -345,11 +346,3 @@ def _pack(dense: "torch.Tensor") -> WordFeatures:
     rows, columns = np.nonzero(values)
     indptr = np.searchsorted(rows, np.arange(len(values) + 1)).astype(np.int64)
     return WordFeatures(indptr, columns.astype(np.int32), values[rows, columns], values.shape[1])
-
-
-def _join(parts: list[WordFeatures], features: int) -> WordFeatures:
-    """Rows one after another."""
-    sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(part.indptr) for part in parts)])
-    indices = np.concatenate([np.zeros(0, np.int32), *(part.indices for part in parts)])
-    values = np.concatenate([np.zeros(0, np.float32), *(part.values for part in parts)])
-    return WordFeatures(np.cumsum(sizes), indices, values, features)

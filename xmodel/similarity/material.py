@@ -16,6 +16,7 @@ from xmodel.pairing.settings import PairSettings
 from xmodel.records import Moments, WordFeatures
 from xmodel.similarity.concepts import find_members, list_top_words
 from xmodel.similarity.decoders import load_decoders
+from xmodel.similarity.orders import count_lengths
 from xmodel.similarity.repairing import Matches, Repairer, join_words
 
 
@@ -80,8 +81,7 @@ class Material:
 
     def list_lengths(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """[D] words of every document among the chosen words, documents without any left out."""
-        own = self.documents[chosen]
-        return np.diff(np.concatenate([[0], np.flatnonzero(np.diff(own)) + 1, [len(own)]])).astype(np.int64)
+        return count_lengths(self.documents[chosen])
 
     def read_matches(self, rules: Sequence[str]) -> dict[str, Matches]:
         """The pairs of the run by rule, best r first.

@@ -139,6 +139,16 @@ def draw_offsets(
     return offsets
 
 
+def count_lengths(documents: NDArray[np.integer]) -> NDArray[np.int64]:
+    """[D] words per document, from the document of every word; documents without words are left out.
+
+    Args:
+        documents: [n] ascending, from 0.
+    """
+    ends = np.flatnonzero(np.diff(documents, append=-1)) + 1
+    return np.diff(ends, prepend=0).astype(np.int64)
+
+
 def shift_rows(lengths: NDArray[np.integer], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """The row orders of circular shifts.
 

@@ -5,7 +5,8 @@ model's words were shifted in a circle; how far the text decides, by pairing on 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,10 @@ class Matches:
 
     def __len__(self) -> int:
         return len(self.a)
+
+    def take(self, chosen: NDArray[np.integer[Any]] | slice) -> "Matches":
+        """Some of the pairs."""
+        return Matches(self.a[chosen], self.b[chosen], self.r[chosen])
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +107,22 @@ class Repairer:
             rule: _sort(*pairs, correlate_pairs(read, *moments, *pairs)[0]) for rule, pairs in found.items()
         }
 
+    def pair_by_chance(self, order_b: NDArray[np.int64], rules: Sequence[str] = RULES) -> dict[str, Matches]:
+        """Pair the features over words that have nothing to do with each other: what chance finds.
+
+        No floor is asked for, above which chance may have no pair: the caller takes as many of the best as
+        there are real pairs. Each feature is in one pair only. How many of A's features agree on a partner
+        differs between a text and a shifted one, and features that share a partner resemble each other
+        whatever B is like; so the real pairs must be those of `keep_one_per_feature` too.
+
+        Args:
+            order_b: [W] word i of A meets word ``order_b[i]`` of B.
+            rules: which of `RULES`.
+        """
+        loose = replace(self, settings=replace(self.settings, floor=0.0, price=None))
+        found = loose.pair(order_b, rules=rules)
+        return {rule: keep_one_per_feature(own) for rule, own in found.items()}
+
     def _match(
         self, prepared: Searchable, rules: Sequence[str]
     ) -> dict[str, tuple[NDArray[np.int32], NDArray[np.int32]]]:
@@ -138,7 +159,29 @@ def keep_one_per_feature(matches: Matches) -> Matches:
         first = np.zeros(len(matches), dtype=np.bool_)
         first[np.unique(own, return_index=True)[1]] = True
         kept &= first
-    return Matches(matches.a[kept], matches.b[kept], matches.r[kept])
+    return matches.take(np.flatnonzero(kept))
+
+
+def turn_signs(
+    x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]], matches: Matches
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """Turn the rows of signed features round where r is negative, on the side whose features do not repeat.
+
+    A shared feature's rows must stay equal: with signs of their own, which fit those of the other side, they
+    would be alike in a way that shuffling takes away.
+
+    Args:
+        x: [P, d] rows of A's features.
+        y: [P, e] rows of their partners.
+        matches: the pairs.
+    """
+    sign = np.where(matches.r < 0, -1, 1).astype(x.dtype)[:, None]
+    return (x * sign, y) if has_repeats(matches.b) else (x, y * sign)
+
+
+def has_repeats(features: NDArray[np.int32]) -> bool:
+    """Whether a feature is in several pairs."""
+    return len(np.unique(features)) < len(features)
 
 
 def _sort(a: NDArray[np.int32], b: NDArray[np.int32], r: NDArray[np.float64]) -> Matches:

@@ -24,7 +24,7 @@ from xmodel.similarity.repairing import Matches
 from xmodel.similarity.scores import Score, correct_families
 from xmodel.similarity.settings import PARTS, ScoreSettings
 from xmodel.similarity.testing import Task, test_cells
-from xmodel.similarity.threads import limit_threads
+from xmodel.similarity.threads import describe_time, limit_threads
 from xmodel.similarity.views import ActivationView, DecoderView, View
 
 Report = Callable[[str, int, int | None], None]
@@ -119,24 +119,18 @@ def _pair_shifted(
     material: Material, settings: ScoreSettings, report: Report, warn: Callable[[str], None]
 ) -> list[dict[str, Matches]]:
     """The pairs after every circular shift of B's words; the same shifts serve all scores."""
-    # Chance is not asked for pairs above a floor, of which it may have none, but for as many of its best.
-    loose = replace(material.pairing, floor=0.0, price=None)
-    repairer, count = replace(material.discovery, settings=loose), settings.count_permutations("shift")
+    repairer, count = material.discovery, settings.count_permutations("shift")
     lengths = material.list_lengths(material.choice.discovery)
     rng = np.random.default_rng(settings.seed)
     orders = draw_shifts(lengths, count, rng)
     found = []
     begin = perf_counter()
     for number, order in enumerate(orders):
-        found.append(repairer.pair(order, rules=settings.rules))
+        found.append(repairer.pair_by_chance(order, settings.rules))
         if number == 0 and (seconds := (perf_counter() - begin) * count) > _LONG:
-            warn(f"pairing again after {count} shifts will take about {_tell_time(seconds)}.")
+            warn(f"pairing again after {count} shifts will take about {describe_time(seconds)}.")
         report("shift", number + 1, count)
     return found
-
-
-def _tell_time(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _add_interval(score: Score, reach: float | None, resamplings: int) -> Score:

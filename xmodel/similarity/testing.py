@@ -146,7 +146,7 @@ def _test_metric(
     if null in PERMUTING or _shifts_rows(task, null):
         return test_orders([metric], *rows, view.arrange(matches, chosen, null), plan)[0]
     if null == "shift":
-        shifted = [keep_one_per_feature(own[cell.rule]) for own in task.shifted]
+        shifted = [own[cell.rule] for own in task.shifted]
         counts = [len(cell.choose(own)) for own in shifted]
         plan = replace(plan, adaptive=False, permutations=len(shifted))
         tested = test_draws([metric], *rows, _take_turns(view, cell, shifted, len(chosen)), plan)
@@ -187,6 +187,6 @@ def _measure_ceiling(
 ) -> tuple[float | None, int | None]:
     if not task.settings.ceiling:
         return None, None
-    own = Matches(matches.a[chosen], matches.b[chosen], matches.r[chosen])
+    own = matches.take(chosen)
     value, features = measure_ceiling(metric, cell.rule, own, task.again[cell.rule], task.view.take_side)
     return value, features if value is not None else None

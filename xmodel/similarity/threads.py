@@ -1,4 +1,4 @@
-"""How many threads a product of matrices gets."""
+"""What work costs: how many threads a product of matrices gets, and how time is told."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,3 +21,11 @@ def limit_threads(multiplications: int) -> Iterator[None]:
 
     with threadpool_limits(1 if multiplications < SMALL else None, "blas"):
         yield
+
+
+def describe_time(seconds: float) -> str:
+    """``40 seconds``, ``12 minutes``, ``3.5 hours``."""
+    for least, name in ((5400, "hour"), (90, "minute")):
+        if seconds >= least:
+            return f"{seconds / {'hour': 3600, 'minute': 60}[name]:.2g} {name}s"
+    return f"{max(1, round(seconds))} second{'s' if round(seconds) > 1 else ''}"

@@ -13,7 +13,7 @@ from xmodel.records import WordFeatures
 from xmodel.similarity.material import Material, take_columns
 from xmodel.similarity.nulls import Orders, cut_strata
 from xmodel.similarity.orders import draw_orders, draw_shifts
-from xmodel.similarity.repairing import Matches, join_words
+from xmodel.similarity.repairing import Matches, has_repeats, join_words, turn_signs
 
 Rows = tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]
 """Matched rows x [n, d_x] and y [n, d_y]."""
@@ -53,7 +53,7 @@ class DecoderView:
         """[P, d_A] and [P, d_B] decoder vectors; of signed features with the sign that makes r positive."""
         x, y = self.take_unpaired(matches.a[chosen], matches.b[chosen])
         if self.material.signed:
-            x, y = _turn(x, y, matches, chosen)
+            x, y = turn_signs(x, y, matches.take(chosen))
         return x, y
 
     def take_unpaired(self, a: NDArray[np.int32], b: NDArray[np.int32]) -> Rows:
@@ -69,7 +69,7 @@ class DecoderView:
         a, b = matches.a[chosen], matches.b[chosen]
         first, second = self.material.moments
         # The side that repeats decides, since rows of one group must lie in one stratum.
-        shared, firings = (a, first.firings[a]) if _repeats(a) else (b, second.firings[b])
+        shared, firings = (a, first.firings[a]) if has_repeats(a) else (b, second.firings[b])
         strata = cut_strata(firings, count_strata(len(firings))) if null == "stratified" else None
         groups = shared.astype(np.int64)
         return lambda count, rng: draw_orders(len(a), count, rng, strata=strata, groups=groups)
@@ -105,7 +105,7 @@ class ActivationView:
         if not self.material.signed:
             return self.take_unpaired(a, b)
         first, second = self.features
-        x, y = _turn(take_columns(first, a).T, take_columns(second, b).T, matches, chosen)
+        x, y = turn_signs(take_columns(first, a).T, take_columns(second, b).T, matches.take(chosen))
         return x[x.any(axis=1)].T, y[y.any(axis=1)].T
 
     def take_unpaired(self, a: NDArray[np.int32], b: NDArray[np.int32]) -> Rows:
@@ -125,22 +125,6 @@ class ActivationView:
         rows = len(self.frequencies)
         strata = cut_strata(self.frequencies, count_strata(rows)) if null == "stratified" else None
         return lambda count, rng: draw_orders(rows, count, rng, strata=strata)
-
-
-def _repeats(features: NDArray[np.int32]) -> bool:
-    return len(np.unique(features)) < len(features)
-
-
-def _turn(
-    x: NDArray[np.float32], y: NDArray[np.float32], matches: Matches, chosen: NDArray[np.int64]
-) -> Rows:
-    """Turn rows round where r is negative, on the side whose features do not repeat.
-
-    A shared feature's rows must stay equal: with signs of their own, which fit those of the other side, they
-    would be alike in a way that shuffling takes away.
-    """
-    sign = np.where(matches.r[chosen] < 0, -1, 1).astype(np.float32)[:, None]
-    return (x * sign, y) if _repeats(matches.b[chosen]) else (x, y * sign)
 
 
 def count_strata(rows: int) -> int:
