@@ -44,6 +44,7 @@ from tokenizers import Tokenizer as Backend
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.machine import describe_machine, read_peak  # noqa: E402
 from xmodel.alignment.align import _align_flat, flatten_texts  # noqa: E402
 from xmodel.alignment.groups import group_flat, map_words  # noqa: E402
 from xmodel.alignment.loading import load_tokenizer  # noqa: E402
@@ -291,28 +292,7 @@ def print_peak(paths: Sequence[Path]) -> None:
     text = sys.stdin.buffer.read().decode()
     sides = [load_side(path) for path in paths]
     align([text], sides, [make_arrays(side.tokenize([text])) for side in sides])
-    print(_read_peak())
-
-
-def _read_peak() -> int:
-    try:  # getrusage would give the parent's peak where that was higher
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-    except (OSError, StopIteration):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def describe_machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        model = platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} cores, Python {sys.version.split()[0]}, numpy {np.__version__}"
+    print(read_peak())
 
 
 @dataclass(frozen=True)

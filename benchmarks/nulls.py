@@ -40,6 +40,7 @@ seconds_now = time.process_time if os.environ.get("OPENBLAS_NUM_THREADS") == "1"
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.machine import describe_machine, read_peak  # noqa: E402
 from xmodel.similarity.metrics import parse_metric  # noqa: E402
 
 WIDTHS = 512, 768
@@ -233,32 +234,6 @@ def run_apart(*work: object) -> dict[str, Any]:
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
 
 
-def read_peak() -> int:
-    try:  # getrusage would give the parent's peak where that was higher
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-    except (OSError, StopIteration):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def describe_machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        model = platform.processor() or platform.machine()
-    blas: Any = np.show_config(mode="dicts")
-    blas = blas["Build Dependencies"]["blas"]
-    return (
-        f"{model}, {os.cpu_count()} cores, Python {sys.version.split()[0]}, numpy {np.__version__}, "
-        f"{blas['name']} {blas['version']}, load before: {os.getloadavg()[0]:.1f}"
-    )
-
-
 def compare(console: Console, title: str, ways: dict[str, dict[str, Plain]], n: int, count: int) -> None:
     table = Table(title=f"{title}: n = {n:,}, widths {WIDTHS[0]} and {WIDTHS[1]}, {count:,} shuffles")
     for head in (
@@ -326,7 +301,11 @@ def main() -> None:
         os.environ |= {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "VECLIB", "NUMEXPR")}
     console = Console(width=None if sys.stdout.isatty() else 116)
     timed = "one thread, seconds of CPU" if options.one_core else "all cores, seconds of wall time"
-    console.print(f"{describe_machine()}; {timed}", highlight=False)
+    blas: Any = np.show_config(mode="dicts")
+    blas = blas["Build Dependencies"]["blas"]
+    load = f"load before: {os.getloadavg()[0]:.1f}"
+    machine = describe_machine(f"{blas['name']} {blas['version']}", load)
+    console.print(f"{machine}; {timed}", highlight=False)
     part = 5 if options.quick else 1
     compare(console, "1. Canonical correlations", CCA, 5_000 // part, options.shuffles // part)
     compare(console, "2. The others", OTHERS, 10_000 // part, options.shuffles // part)

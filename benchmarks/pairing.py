@@ -19,7 +19,6 @@ cores; nothing else should run.
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -36,6 +35,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.machine import describe_machine, read_peak  # noqa: E402
 from xmodel.pairing import chunks as chunks_module  # noqa: E402
 from xmodel.pairing.greedy import match_greedy  # noqa: E402
 from xmodel.pairing.moments import measure_moments  # noqa: E402
@@ -219,30 +219,6 @@ def run_apart(name: str, size: Size) -> dict[str, float]:
     return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
-def read_peak() -> int:
-    try:  # getrusage would give the parent's peak where that was higher
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-    except (OSError, StopIteration):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def describe_machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        import platform
-
-        model = platform.processor() or platform.machine()
-    loops = "compiled loops" if chunks_module.kernels is not None else "no compiled loops"
-    return (
-        f"{model}, {os.cpu_count()} cores, Python {sys.version.split()[0]}, numpy {np.__version__}, {loops}"
-    )
-
-
 def compare(console: Console, title: str, size: Size, names: dict[str, str]) -> None:
     """One table: the first name is what the others are measured by."""
     a, b, words = size
@@ -293,7 +269,8 @@ def main() -> None:
         print(json.dumps({**found, "peak": read_peak()}))
         return
     console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(describe_machine(), highlight=False)
+    loops = "compiled loops" if chunks_module.kernels is not None else "no compiled loops"
+    console.print(describe_machine(loops), highlight=False)
     part = 8 if options.quick else 1
     sizes = [
         tuple(number // part for number in size)

@@ -41,6 +41,17 @@ class RuleOption(StrEnum):
     OPTIMAL = "optimal"
 
 
+WordsLimit = Annotated[
+    int | None, typer.Option("--words-limit", min=1, metavar="N", help="Stop after N words.")
+]
+Words = Annotated[
+    str, typer.Option("--words", metavar="RULE", help="What a word is; see `xmodel words --help`.")
+]
+Pool = Annotated[PoolOption, typer.Option("--pool", help="How a word's tokens become one row.")]
+Document = Annotated[
+    DocumentOption, typer.Option("--document", help="Cut text files at blank lines, or not at all.")
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")]
 MIN_FIRINGS = typer.Option(
     "--min-firings", min=1, metavar="N", help="Set rarer features aside, by words they fire on."
 )

@@ -16,16 +16,21 @@ from xmodel.cli.options import (
     TOP_K,
     AtMost,
     Concepts,
+    Device,
+    Document,
     DocumentOption,
     Floor,
     Json,
     Limit,
     MinFirings,
+    Pool,
     PoolOption,
     Price,
     SkipWords,
     TopK,
     UnitOption,
+    Words,
+    WordsLimit,
 )
 from xmodel.cli.program import StraddleOption, app, open_console, report_line, write_out
 from xmodel.cli.progress import show_progress
@@ -75,12 +80,8 @@ def align(
         typer.Option("--site-a", metavar="SITE", help="Where the SAE reads, if it does not say so itself."),
     ] = None,
     site_b: Annotated[str | None, typer.Option("--site-b", metavar="SITE", help="The same for B.")] = None,
-    words_limit: Annotated[
-        int | None, typer.Option("--words-limit", min=1, metavar="N", help="Stop after N words.")
-    ] = None,
-    words: Annotated[
-        str, typer.Option("--words", metavar="RULE", help="What a word is; see `xmodel words --help`.")
-    ] = "default",
+    words_limit: WordsLimit = None,
+    words: Words = "default",
     unit: Annotated[
         UnitOption, typer.Option("--unit", help="Compare words; or tokens, where both tokenizers are equal.")
     ] = UnitOption.WORD,
@@ -99,9 +100,7 @@ def align(
             help="Most tokens of a window. Default: what the SAEs were trained on.",
         ),
     ] = None,
-    pool: Annotated[
-        PoolOption, typer.Option("--pool", help="How a word's tokens become one row.")
-    ] = PoolOption.LAST,
+    pool: Pool = PoolOption.LAST,
     pool_before_encoding: Annotated[
         bool, typer.Option("--pool-before-encoding", help="Pool activations, then encode.")
     ] = False,
@@ -122,9 +121,7 @@ def align(
         str,
         typer.Option("--text-column", metavar="NAME", help="The text's column in jsonl, parquet and hf:."),
     ] = "text",
-    document: Annotated[
-        DocumentOption, typer.Option("--document", help="Cut text files at blank lines, or not at all.")
-    ] = DocumentOption.PARAGRAPHS,
+    document: Document = DocumentOption.PARAGRAPHS,
     min_firings: MinFirings = 10,
     floor: Floor = 0.0,
     top_k: TopK = 10,
@@ -132,7 +129,7 @@ def align(
     concepts_only: Concepts = False,
     at_most: AtMost = 3,
     price: Price = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, bfloat16 or float16, of the models.")
     ] = "float32",

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from xmodel.cli.options import DocumentOption, Json, MinFirings, PoolOption, RuleOption
+from xmodel.cli.options import (
+    Device,
+    Document,
+    DocumentOption,
+    Json,
+    MinFirings,
+    Pool,
+    PoolOption,
+    RuleOption,
+    Words,
+    WordsLimit,
+)
 from xmodel.cli.program import app, report_line
 from xmodel.cli.progress import show_progress
 from xmodel.cli.runs import show_found
@@ -80,26 +91,18 @@ def sweep(
     shifts: Annotated[
         int, typer.Option("--shifts", min=1, metavar="N", help="Shifts, for --null shift.")
     ] = 99,
-    words_limit: Annotated[
-        int | None, typer.Option("--words-limit", min=1, metavar="N", help="Stop after N words.")
-    ] = None,
-    words: Annotated[
-        str, typer.Option("--words", metavar="RULE", help="What a word is; see `xmodel words --help`.")
-    ] = "default",
-    pool: Annotated[
-        PoolOption, typer.Option("--pool", help="How a word's tokens become one row.")
-    ] = PoolOption.LAST,
+    words_limit: WordsLimit = None,
+    words: Words = "default",
+    pool: Pool = PoolOption.LAST,
     context: Annotated[
         int | None, typer.Option("--context", min=2, metavar="N", help="Most tokens of a window.")
     ] = None,
     text_column: Annotated[
         str, typer.Option("--text-column", metavar="NAME", help="The text's column in jsonl and parquet.")
     ] = "text",
-    document: Annotated[
-        DocumentOption, typer.Option("--document", help="Cut text files at blank lines, or not at all.")
-    ] = DocumentOption.PARAGRAPHS,
+    document: Document = DocumentOption.PARAGRAPHS,
     min_firings: MinFirings = 10,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
     batch_tokens: Annotated[
         int, typer.Option("--batch-tokens", min=1, metavar="N", help="Tokens of a batch.")

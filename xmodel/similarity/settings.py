@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from xmodel.errors import InputError
+from xmodel.similarity.metrics import DEFAULT_METRICS
 from xmodel.similarity.repairing import RULES
 
 On = Literal["decoder", "activations"]
@@ -19,9 +20,9 @@ NULLS = {
     "shift": "one model's words are shifted in a circle, and the features are paired again",
 }
 """What chance is, by name."""
-DEFAULT_METRICS: dict[On, dict[str, tuple[str, ...]]] = {
+METRICS_BY_PART: dict[On, dict[str, tuple[str, ...]]] = {
     "decoder": {
-        "rule": ("svcca", "cka_debiased", "rsa", "mutual_knn"),
+        "rule": DEFAULT_METRICS,
         "coverage": ("svcca", "cka_debiased"),
         "stratum": ("svcca", "cka_debiased"),
         # A concept has few features: too few for twenty components or ten neighbours.
@@ -58,7 +59,7 @@ class ScoreSettings:
     on: On = "decoder"
     """Compare decoder vectors of paired features, or the paired features' activations over held-out words."""
     metrics: tuple[str, ...] = ()
-    """Names as `parse_metric` knows them; empty takes `DEFAULT_METRICS`."""
+    """Names as `parse_metric` knows them; empty takes `METRICS_BY_PART`."""
     nulls: tuple[str, ...] = ()
     """Names of `NULLS`; empty takes `DEFAULT_NULL`, and for concepts ``pairs`` beside it."""
     rules: tuple[str, ...] = ()
@@ -91,7 +92,7 @@ class ScoreSettings:
     """Where dictionaries are loaded."""
 
     def __post_init__(self) -> None:
-        _check_choice("on", self.on, tuple(DEFAULT_METRICS))
+        _check_choice("on", self.on, tuple(METRICS_BY_PART))
         # Results carry these settings, so that they must say what was done.
         own_rules = RULES if self.on == "decoder" else ("mutual", "one_to_one")
         object.__setattr__(self, "rules", self.rules or own_rules)
@@ -135,7 +136,7 @@ class ScoreSettings:
 
     def list_metrics(self, part: str) -> tuple[str, ...]:
         """The metrics of one part, defaults put in."""
-        return tuple(dict.fromkeys(self.metrics or DEFAULT_METRICS[self.on][part]))
+        return tuple(dict.fromkeys(self.metrics or METRICS_BY_PART[self.on][part]))
 
     def list_nulls(self, part: str) -> tuple[str, ...]:
         """The nulls of one part, defaults put in."""
