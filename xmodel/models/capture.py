@@ -1,11 +1,12 @@
 """Read a model's activations: one forward pass for all sites, stopped after the last of them."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from xmodel.errors import InputError
 from xmodel.models.sites import Place, locate_site
-from xmodel.models.structure import find_decoder
+from xmodel.models.structure import Decoder, find_decoder
 
 if TYPE_CHECKING:
     import torch
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from xmodel.models.language import LanguageModel
 
 
-class _AllRead(Exception):
-    """Every site has been read, so the rest of the pass is not needed."""
+class PassEnd(Exception):
+    """What a hook raises when the rest of a pass is not needed."""
 
 
 def capture(
@@ -50,25 +51,17 @@ def capture(
     import torch
 
     places = {name: locate_site(model, name) for name in sites}
-    entry, vocabulary = _find_entry(model)
-    _check_batch(model, ids, mask, vocabulary)
+    check_batch(model, ids, mask)
     if not places or not ids.numel():
         return {
             name: torch.empty((*ids.shape, place.width), dtype=model.dtype, device=model.device)
             for name, place in places.items()
         }
     found: dict[str, torch.Tensor] = {}
-    handles = []
-    try:
+    with ExitStack() as hooks:
         for name, place in places.items():
-            handles.append(_hook(place, _make_keeper(name, found, len(places))))
-        with torch.inference_mode():
-            entry(**_make_inputs(model, ids, mask, positions))
-    except _AllRead:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
+            hooks.callback(hook_place(place, _make_keeper(name, found, len(places))).remove)
+        run_pass(model, ids, mask, positions)
     unread = [name for name in places if name not in found]
     if unread:
         raise InputError(
@@ -78,20 +71,57 @@ def capture(
     return {name: found[name] for name in places}
 
 
-def _find_entry(model: "LanguageModel") -> tuple[Callable[..., Any], int]:
-    """What to call with ids, and how many different ids it knows."""
-    module: Any = model.module
-    if model.processing:
-        # The bridge has put its hook points into the Hugging Face model, which still runs by itself.
-        return module.original_model, module.cfg.d_vocab
-    decoder = find_decoder(module)
-    embedding: Any = decoder.embedding
-    return decoder.module, embedding.num_embeddings
+def run_pass(
+    model: "LanguageModel",
+    ids: "torch.Tensor",
+    mask: "torch.Tensor",
+    positions: "torch.Tensor | None" = None,
+) -> None:
+    """Run a model's decoder, without its head, until it ends or a hook raises `PassEnd`.
 
+    Args:
+        model: the model; what is to be read or changed is for the caller's hooks.
+        ids: [B, T] int64, as `capture`.
+        mask: [B, T] bool, as `capture`.
+        positions: [B, T] int64, as `capture`.
 
-def _check_batch(model: "LanguageModel", ids: "torch.Tensor", mask: "torch.Tensor", vocabulary: int) -> None:
+    Raises:
+        InputError: as `check_batch`.
+    """
     import torch
 
+    check_batch(model, ids, mask)
+    # The bridge has put its hook points into the Hugging Face model, which still runs by itself.
+    run: Any = model.module.original_model if model.processing else find_model_decoder(model).module
+    try:
+        with torch.inference_mode():
+            run(**make_inputs(model, ids, mask, positions))
+    except PassEnd:
+        pass
+
+
+def find_model_decoder(model: "LanguageModel") -> Decoder:
+    """The decoder that runs in a pass: of the Hugging Face model, which with `processing` is in the bridge.
+
+    Raises:
+        InputError: as `find_decoder`.
+    """
+    module: Any = model.module
+    return find_decoder(module.original_model if model.processing else module)
+
+
+def check_batch(model: "LanguageModel", ids: "torch.Tensor", mask: "torch.Tensor") -> None:
+    """Refuse ids and a mask that do not fit each other or the model.
+
+    Raises:
+        InputError: if they are not [B, T] int64 and bool, wider than the model's context, or if there are ids
+            beyond its vocabulary.
+    """
+    import torch
+
+    embedding: Any = None if model.processing else find_decoder(model.module).embedding
+    bridge: Any = model.module
+    vocabulary = int(bridge.cfg.d_vocab if embedding is None else embedding.num_embeddings)
     if ids.ndim != 2 or ids.dtype != torch.int64 or mask.dtype != torch.bool or mask.shape != ids.shape:
         raise InputError(
             f"ids of shape {tuple(ids.shape)} and {ids.dtype} with a mask of shape {tuple(mask.shape)} and "
@@ -109,10 +139,13 @@ def _check_batch(model: "LanguageModel", ids: "torch.Tensor", mask: "torch.Tenso
         )
 
 
-def _make_inputs(
-    model: "LanguageModel", ids: "torch.Tensor", mask: "torch.Tensor", positions: "torch.Tensor | None"
+def make_inputs(
+    model: "LanguageModel",
+    ids: "torch.Tensor",
+    mask: "torch.Tensor",
+    positions: "torch.Tensor | None" = None,
 ) -> dict[str, Any]:
-    """The arguments of the forward pass.
+    """The arguments of a forward pass, on the model's device, for ids, mask and positions as in `capture`.
 
     Without padding there is no mask, so that attention may take its fastest way.
     """
@@ -136,22 +169,43 @@ def _make_keeper(
     def keep(activation: "torch.Tensor") -> None:
         found[name] = activation
         if len(found) == wanted:
-            raise _AllRead
+            raise PassEnd
 
     return keep
 
 
-def _hook(place: Place, keep: "Callable[[torch.Tensor], None]") -> Any:
-    """Register a hook that passes on the activation at a place; returns its handle."""
+def hook_place(place: Place, act: "Callable[[torch.Tensor], torch.Tensor | None]") -> Any:
+    """Register a hook that passes on the activation at a place, and may change it.
+
+    Args:
+        place: where, as `locate_site` gives it.
+        act: is called with the activation [B, T, d]. What it returns, if not None, takes its place; what else
+            the submodule was given or returned beside it stays.
+
+    Returns:
+        the handle, whose ``remove()`` ends it.
+    """
     import torch
 
-    def read_input(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        keep(args[place.index] if args else kwargs["hidden_states"])
+    def act_on_input(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        changed = act(args[place.index] if args else kwargs["hidden_states"])
+        if changed is None:
+            return None
+        if args:
+            return _exchange(args, place.index, changed), kwargs
+        return args, {**kwargs, "hidden_states": changed}
 
-    def read_output(_: Any, __: Any, output: Any) -> None:
+    def act_on_output(_: Any, __: Any, output: Any) -> Any:
         # Blocks and attention return a tensor or a tuple, depending on the version of transformers.
-        keep(output if isinstance(output, torch.Tensor) else output[place.index])
+        if isinstance(output, torch.Tensor):
+            return act(output)
+        changed = act(output[place.index])
+        return None if changed is None else _exchange(output, place.index, changed)
 
     if place.side == "input":
-        return place.module.register_forward_pre_hook(read_input, with_kwargs=True)
-    return place.module.register_forward_hook(read_output)
+        return place.module.register_forward_pre_hook(act_on_input, with_kwargs=True)
+    return place.module.register_forward_hook(act_on_output)
+
+
+def _exchange(values: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
+    return (*values[:index], value, *values[index + 1 :])

@@ -1,1 +1,1 @@
-"""Whether paired features do the same thing: push, replay, and compare the Gram matrices."""
+"""Whether two models do the same when a feature is pushed in each: vectors, replay, transfer."""
