@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from xmodel.errors import InputError
 from xmodel.models.baselines import is_identity, needs_fitting, restore_pca
 from xmodel.models.saes import load_dictionary
+from xmodel.pairing.reloading import read_components
 from xmodel.pairing.results import Run, describe_letter
 
 
@@ -49,8 +50,7 @@ def load_decoder(
             "compare activations, with --on activations."
         )
     if needs_fitting(source):
-        arrays = dict(np.load(run.folder / f"components_{letter}.npz", allow_pickle=False))
-        dictionary = restore_pca(source, arrays, device=device)
+        dictionary = restore_pca(source, read_components(run, letter), device=device)
     else:
         allow_pt = manifest["arguments"]["options"]["allow_pt"]
         dictionary = load_dictionary(source, device=device, allow_pt=allow_pt)
