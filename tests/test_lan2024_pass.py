@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM
 from tests.lan2024_reference import publish
 from tests.tiny_pair import align_pair, read_run, read_texts, write_pair, write_sae
 from xmodel.errors import InputError
+from xmodel.pairing.reloading import load_sides
 from xmodel.pairing.results import open_run
 from xmodel.similarity.lan2024 import INTENDED, Lan2024, score_lan2024, tabulate_lan2024
 from xmodel.similarity.lan2024_pass import (
     FOLDER,
     find_padding_id,
-    load_sides,
     read_early,
     read_padded,
     read_padding,

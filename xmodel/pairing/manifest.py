@@ -112,9 +112,9 @@ def describe_side(side: Side) -> dict[str, Any]:
 
 def describe_calibrated(side: Side, calibration: Calibration) -> dict[str, Any]:
     """`describe_side` with what was measured on the first batch, of all its dictionaries."""
-    described = {**describe_side(side), "calibration": _drop_infinite(calibration.as_json())}
+    described = {**describe_side(side), "calibration": drop_infinite(calibration.as_json())}
     for one, own in zip(side.others, calibration.others, strict=True):
-        described["others"][one.letter]["calibration"] = _drop_infinite(own.as_json())
+        described["others"][one.letter]["calibration"] = drop_infinite(own.as_json())
     return described
 
 
@@ -123,12 +123,12 @@ def _describe_dictionary(side: Side) -> dict[str, Any]:
     return {**asdict(info), "processing": dict(info.processing)}
 
 
-def _drop_infinite(content: Any) -> Any:
+def drop_infinite(content: Any) -> Any:
     """The same with None for numbers that are not finite, which JSON does not have."""
     if isinstance(content, dict):
-        return {name: _drop_infinite(value) for name, value in content.items()}
+        return {name: drop_infinite(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_drop_infinite(value) for value in content]
+        return [drop_infinite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from xmodel.alignment.features import Report
 from xmodel.errors import InputError
+from xmodel.pairing.reloading import load_sides
 from xmodel.pairing.results import Run
 from xmodel.similarity.decoders import load_decoders
 from xmodel.similarity.lan2024_pairs import BestOfB, pair_best_of_b
-from xmodel.similarity.lan2024_pass import Sides, list_sites, load_sides, read_early, read_padding
+from xmodel.similarity.lan2024_pass import Sides, list_sites, read_early, read_padding
 from xmodel.similarity.lan2024_score import LEAST_R, average_best, judge_shuffled, prepare_svcca
 from xmodel.similarity.orders import draw_orders
 

@@ -15,7 +15,6 @@ from xmodel.alignment.extract import SLICE_BYTES, Side
 from xmodel.alignment.features import Report, run_pass
 from xmodel.alignment.rows import spread_ranges
 from xmodel.alignment.settings import PassSettings
-from xmodel.alignment.setup import LoadOptions, SideRequest, prepare_sides
 from xmodel.alignment.shards import write_features
 from xmodel.alignment.tables import iterate_table
 from xmodel.errors import InputError
@@ -58,36 +57,6 @@ def list_sites(run: Run, early: bool) -> tuple[str, str]:
     """Where both dictionaries of a run read, or where the published code would read."""
     first, second = (run.manifest["sides"][letter]["site"] for letter in "ab")
     return (shift_site(first), shift_site(second)) if early else (first, second)
-
-
-def load_sides(run: Run) -> Sides:
-    """The models and dictionaries of a run, loaded again.
-
-    Raises:
-        InputError: if they cannot be loaded, or are not what they were.
-    """
-    manifest = run.manifest
-    arguments = manifest["arguments"]
-    first, second = (
-        SideRequest(**{name: arguments[letter][name] for name in ("dictionary", "model", "site")})
-        for letter in "ab"
-    )
-    sides = prepare_sides(
-        first, second, PassSettings(**arguments["settings"]), LoadOptions(**arguments["options"])
-    )
-    for side in sides:
-        own = manifest["sides"][side.letter]
-        _check_same(run, side.model.name, own["model"]["sha256"], side.model.digest)
-        _check_same(run, side.dictionary.info.name, own["dictionary"]["digest"], side.dictionary.info.digest)
-    return sides
-
-
-def _check_same(run: Run, name: str, expected: str, found: str) -> None:
-    if found != expected:
-        raise InputError(
-            f"{name} has changed since {run.path} was made: its SHA-256 begins with {found[:12]}, and it was "
-            f"{expected[:12]}. Restore it, or make the run again with --fresh."
-        )
 
 
 def read_early(run: Run, load: Load, report: Report) -> Run:
