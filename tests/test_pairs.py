@@ -296,3 +296,20 @@ def test_pairing_again_begins_from_how_a_run_was_paired(tmp_path, monkeypatch, c
     )
     assert pair_again("--price", "0.5").least_worth == 0.5
     assert pair_again("--defaults", "--top-k", "3") == PairSettings(top_k=3)
+
+
+def test_what_other_results_say_of_the_pairs_before_is_told(tmp_path):
+    """Scores of other pairs go; what steering found may have taken hours, and stays with a warning."""
+    tiny = build_run(tmp_path / "run", pairing=PairSettings())
+    left = {name: tmp_path / "run" / name for name in ("scores.json", "steering.json", "transfer.parquet")}
+    for place in left.values():
+        place.write_text("{}")
+    told = []
+    pair_features(tiny.run.folder, PairSettings(), warn=told.append)
+    assert told == [] and all(place.is_file() for place in left.values())
+    pair_features(tiny.run.folder, PairSettings(floor=0.5), warn=told.append)
+    assert len(told) == 2 and not left["scores.json"].exists()
+    assert left["steering.json"].read_text() == "{}" and left["transfer.parquet"].is_file()
+    assert str(left["scores.json"]) in told[0] and "xmodel score" in told[0]
+    assert f"{left['steering.json']} says is of the pairs that were there before" in told[1]
+    assert f"xmodel steer {tmp_path / 'run'}" in told[1]

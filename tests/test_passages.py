@@ -115,14 +115,14 @@ def read_sides(run, passages):
     return words, texts, found
 
 
-def check_passages(run, passages, words, passage_words):
+def check_passages(run, passages, words, passage_words, half="heldout"):
     table, texts, sides = read_sides(run, passages)
     least = max(1, run.manifest["arguments"]["settings"]["skip_positions"])
     assert 20 <= len(passages.word_ids) <= words
     assert (np.diff(passages.word_ids) > 0).all() and (np.diff(passages.passage) >= 0).all()
     assert np.unique(passages.passage).tolist() == list(range(len(passages)))
     chosen = table.iloc[passages.word_ids]
-    assert (chosen.split == "heldout").all() and chosen.text.tolist() == list(passages.texts)
+    assert (chosen.split == half).all() and chosen.text.tolist() == list(passages.texts)
     assert (chosen.document.to_numpy() == passages.documents[passages.passage]).all()
     spans = []
     for side, (prefix, found) in zip((passages.a, passages.b), sides, strict=True):
@@ -146,21 +146,22 @@ def check_passages(run, passages, words, passage_words):
         assert not text[low : max(low_a, low_b)].decode().strip()
         own = table[(table.document == passages.documents[number]) & (table.end <= max(high_a, high_b))]
         own = own[own.start >= low]
-        assert (own.split == "heldout").all()
+        assert (own.split == half).all()
         assert (passages.passage == number).sum() <= len(own) <= passage_words
         assert not text[low : own.start.iloc[0]].decode().strip()
     return spans
 
 
+@pytest.mark.parametrize("half", ["heldout", "discovery"])
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(data=st.data())
-def test_both_models_read_the_same_bytes_up_to_the_words_that_are_read(runs, kind, data):
+def test_both_models_read_the_same_bytes_up_to_the_words_that_are_read(runs, kind, half, data):
     words = data.draw(st.integers(20, 150))
     passage_words = data.draw(st.sampled_from([5, 12, 50]))
     seed = data.draw(st.integers(0, 5))
-    found = choose_passages(runs[kind], words, passage_words=passage_words, seed=seed)
-    check_passages(runs[kind], found, words, passage_words)
+    found = choose_passages(runs[kind], words, passage_words=passage_words, seed=seed, half=half)
+    check_passages(runs[kind], found, words, passage_words, half)
 
 
 def test_ids_spell_the_text(runs):
@@ -207,6 +208,28 @@ def test_words_are_as_many_as_asked_and_equal_for_equal_seeds(runs):
     assert first.texts == again.texts and first.texts != other.texts
     everything = choose_passages(runs["words"], 10**6)
     assert 2000 < len(everything.word_ids) < (runs["words"].words["split"].to_numpy() == "heldout").sum()
+
+
+@pytest.mark.parametrize("kind", ["words", "split"])
+def test_halves_share_no_token(runs, kind):
+    """What is fitted on the discovery half has not seen what it is judged on, not as context either."""
+    run = runs[kind]
+    halves = [choose_passages(run, 10**6, passage_words=12, half=one) for one in ("heldout", "discovery")]
+    assert all(len(one.word_ids) > 500 for one in halves)
+    seen = [
+        check_passages(run, one, 10**6, 12, half)
+        for one, half in zip(halves, ("heldout", "discovery"), strict=True)
+    ]
+    for spans in zip(*seen, strict=True):
+        places = [
+            {
+                (document, place)
+                for document, span in zip(one.documents.tolist(), own, strict=True)
+                for place in range(*span)
+            }
+            for one, own in zip(halves, spans, strict=True)
+        ]
+        assert not places[0] & places[1]
 
 
 def test_passages_come_from_as_many_documents_as_there_are(runs):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_models import tiny_model
 
-from tests.model_helpers import count_hooks, load, make_batch, pad
+from tests.model_helpers import EVERY_KIND, count_hooks, load, make_batch, pad
 from xmodel.errors import InputError
 from xmodel.models.language import LanguageModel, wrap_language_model
 from xmodel.steering.memory import is_out_of_memory
@@ -95,6 +95,85 @@ def test_blocks_that_hand_on_more_than_the_residual_are_refused(kind: str) -> No
     with pytest.raises(InputError, match="hand on more than the residual"):
         record_pass(model, *make_batch(3), SITE, [1, 2])
     assert count_hooks(model.module) == 0
+
+
+class ScaledBlock(torch.nn.Module):
+    """A block of another model that scales the stream before it adds to it, as if by a norm or a gate."""
+
+    def __init__(self, block: torch.nn.Module, scale: float) -> None:
+        super().__init__()
+        self.block = block
+        self.self_attn = block.get_submodule("self_attn")
+        self.mlp = block.get_submodule("mlp")
+        self.scale = scale
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        added = self.block(hidden_states, *args, **kwargs) - hidden_states
+        return self.scale * hidden_states + added
+
+
+def load_scaled(scale: float, place: int, dtype: torch.dtype = torch.float32) -> LanguageModel:
+    module = tiny_model("llama3").to(dtype)
+    module.model.layers[place] = ScaledBlock(module.model.layers[place], scale)
+    return wrap_language_model(module, name="scaled", digest="none")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("scale", [0.5, 0.95])
+@pytest.mark.parametrize("place", [1, 2])
+def test_blocks_that_scale_the_stream_are_refused(place: int, scale: float, dtype: torch.dtype) -> None:
+    """The push's own copy would not be the push: Y with it taken away would still hold a share of it."""
+    model = load_scaled(scale, place, dtype)
+    with pytest.raises(InputError, match=f"block {place} of scaled does not carry its input on unchanged"):
+        record_pass(model, *make_batch(), SITE, [1, 2])
+    assert count_hooks(model.module) == 0
+
+
+def test_a_block_that_only_wraps_another_is_not_refused() -> None:
+    replay = record_pass(load_scaled(1.0, 2), *make_batch(), SITE, [1, 2])
+    plain = record_pass(load("llama3"), *make_batch(), SITE, [1, 2])
+    torch.testing.assert_close(replay.clean[2], plain.clean[2], atol=1e-5, rtol=1e-5)
+
+
+def test_blocks_before_the_site_and_after_the_last_read_out_may_scale_the_stream() -> None:
+    record_pass(load_scaled(0.5, 0), *make_batch(), SITE, [1, 2])
+    record_pass(load_scaled(0.5, 2), *make_batch(), SITE, [1])
+
+
+def load_opt(norm_before: bool) -> LanguageModel:
+    """OPT: the smallest published model of the family has its norms after each part, on the stream itself."""
+    from transformers import OPTConfig, OPTForCausalLM
+
+    config = OPTConfig(
+        vocab_size=101,
+        hidden_size=24,
+        word_embed_proj_dim=24,
+        ffn_dim=40,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        max_position_embeddings=64,
+        do_layer_norm_before=norm_before,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = OPTForCausalLM(config)
+    return wrap_language_model(module.eval().requires_grad_(False), name="opt", digest="none")
+
+
+def test_norms_on_the_stream_itself_are_refused() -> None:
+    with pytest.raises(InputError, match="block 1 of opt does not carry its input on unchanged"):
+        record_pass(load_opt(norm_before=False), *make_batch(), SITE, [1, 2])
+    record_pass(load_opt(norm_before=True), *make_batch(), SITE, [1, 2])
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_known_architecture_is_refused(kind: str, dtype: torch.dtype, seed: int) -> None:
+    """With other weights, at all of the blocks after the first."""
+    model = wrap_language_model(tiny_model(kind, seed=seed).to(dtype), name=kind, digest="none")
+    replay = record_pass(model, *make_batch(), SITE, range(1, model.layers))
+    assert set(replay.clean) == set(range(1, model.layers))
 
 
 def test_residuals_that_are_not_finite_are_refused() -> None:

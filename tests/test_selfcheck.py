@@ -20,9 +20,11 @@ from xmodel.errors import InputError
 from xmodel.report.selfcheck import render_selfcheck
 from xmodel.similarity import chance, recovering, selfcheck
 from xmodel.similarity.chance import HARD, compare_nulls, measure_chance
+from xmodel.similarity.checks import bound_count, judge
 from xmodel.similarity.metrics import parse_metric
 from xmodel.similarity.recovering import LEAST_R, LEAST_SNR, RULES, recover_pairs, split_planted
 from xmodel.similarity.selfcheck import Scope, run_selfcheck
+from xmodel.steering import selfcheck as steering
 
 CHECKS = {
     *(f"{kind}/perfect/{rule}" for kind in ("recall", "precision", "unshared") for rule in RULES),
@@ -229,11 +231,11 @@ def test_naive_shuffles_of_many_to_one_pairs_inflate_and_pairing_again_does_not(
 @pytest.mark.parametrize("worlds", [5, 27, 96])
 @pytest.mark.parametrize("level", [0.05, 1e-3, 6e-5])
 def test_the_most_rejections_are_those_of_the_binomial_law(worlds, level):
-    assert selfcheck._bound_count(worlds, level) == binom.isf(level, worlds, 0.05)
+    assert bound_count(worlds, level) == binom.isf(level, worlds, 0.05)
 
 
 def test_nothing_to_judge_by_is_no_pass():
-    check = selfcheck._judge("recall", [], "found", "findable", at_least=0.0)
+    check = judge("recall", [], "found", "findable", at_least=0.0)
     assert not check["passed"] and check["value"] is None
 
 
@@ -284,12 +286,12 @@ def test_the_screen_fits_its_width_and_tells_all(found):
 
 
 def test_the_command_prints_a_screen_or_json_and_its_code_says_whether_it_passed(found, monkeypatch):
-    monkeypatch.setattr(selfcheck, "run_selfcheck", lambda *arguments, **options: {**found, "passed": True})
+    monkeypatch.setattr(steering, "run_selfcheck", lambda *arguments, **options: {**found, "passed": True})
     shown = CliRunner().invoke(app, ["selfcheck", "--quick"])
     assert shown.exit_code == 0 and "truth from chance" in shown.stdout
     shown = CliRunner().invoke(app, ["selfcheck", "--quick", "--json"])
     assert json.loads(shown.stdout)["checks"] == found["checks"]
-    monkeypatch.setattr(selfcheck, "run_selfcheck", lambda *arguments, **options: {**found, "passed": False})
+    monkeypatch.setattr(steering, "run_selfcheck", lambda *arguments, **options: {**found, "passed": False})
     assert CliRunner().invoke(app, ["selfcheck"]).exit_code == 1
 
 

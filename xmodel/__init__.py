@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xmodel.alignment.align import align_ids, align_text, align_texts
     from xmodel.alignment.loading import load_tokenizer
-    from xmodel.alignment.pooling import choose_last_tokens
     from xmodel.alignment.settings import PassSettings
     from xmodel.alignment.setup import LoadOptions
     from xmodel.alignment.windows import cut_windows
@@ -21,11 +20,12 @@ if TYPE_CHECKING:
     from xmodel.models.language import load_language_model
     from xmodel.models.saes import load_dictionary
     from xmodel.pairing.comparing import align_models
-    from xmodel.pairing.correlation import find_partners
     from xmodel.pairing.results import open_run
     from xmodel.pairing.settings import PairSettings
     from xmodel.similarity.scoring import score_run
     from xmodel.similarity.settings import ScoreSettings
+    from xmodel.steering.settings import SteerSettings
+    from xmodel.steering.steering import steer_run
 
 __all__ = [
     "InputError",
@@ -33,14 +33,13 @@ __all__ = [
     "PairSettings",
     "PassSettings",
     "ScoreSettings",
+    "SteerSettings",
     "align_ids",
     "align_models",
     "align_text",
     "align_texts",
     "capture",
-    "choose_last_tokens",
     "cut_windows",
-    "find_partners",
     "load_dictionary",
     "load_language_model",
     "load_tokenizer",
@@ -48,6 +47,7 @@ __all__ = [
     "open_run",
     "score_run",
     "split_words",
+    "steer_run",
 ]
 
 _HOMES = {
@@ -56,14 +56,13 @@ _HOMES = {
     "PairSettings": "xmodel.pairing.settings",
     "PassSettings": "xmodel.alignment.settings",
     "ScoreSettings": "xmodel.similarity.settings",
+    "SteerSettings": "xmodel.steering.settings",
     "align_ids": "xmodel.alignment.align",
     "align_models": "xmodel.pairing.comparing",
     "align_text": "xmodel.alignment.align",
     "align_texts": "xmodel.alignment.align",
     "capture": "xmodel.models.capture",
-    "choose_last_tokens": "xmodel.alignment.pooling",
     "cut_windows": "xmodel.alignment.windows",
-    "find_partners": "xmodel.pairing.correlation",
     "load_dictionary": "xmodel.models.saes",
     "load_language_model": "xmodel.models.language",
     "load_tokenizer": "xmodel.alignment.loading",
@@ -71,6 +70,7 @@ _HOMES = {
     "open_run": "xmodel.pairing.results",
     "score_run": "xmodel.similarity.scoring",
     "split_words": "xmodel.datasets.words",
+    "steer_run": "xmodel.steering.steering",
 }
 
 

@@ -24,13 +24,13 @@ FORMAT = 1
 """Version of the folder's layout."""
 TEMPORARY = ".partial"
 """Ending of a file that is being written."""
-OWN_FOLDERS = ("parts", "features_a", "features_b", "lan2024", "report")
+OWN_FOLDERS = ("parts", "features_a", "features_b", "lan2024", "steering", "report")
 """Folders that a run may have; receipts are in the first. Besides these, one for every further dictionary of
 a side: ``features_a1``, ``features_b2``, ..."""
 OWN_FILES = (
     "components_a.npz", "components_b.npz", "documents.parquet", "words.parquet", "tokens_a.parquet",
     "tokens_b.parquet", "pairs.parquet", "summary.json", "grid.parquet", "sweep.json", "scores.json",
-    "lan2024.json", "manifest.json",
+    "lan2024.json", "steering.json", "transfer.parquet", "manifest.json",
 )  # fmt: skip
 """Files that a run may have, its manifest last."""
 
@@ -39,8 +39,10 @@ _EARLY = re.compile(rf"{re.escape(_LOCK)}|components_[ab]\d*\.npz|manifest\.json
 # What a process that is killed before it wrote the manifest may leave; none of it is anybody's work.
 _NUMBERED = re.compile(r"features_[ab][1-9]\d*|components_[ab][1-9]\d*\.npz")
 # What a side's further dictionaries have beside `OWN_FOLDERS` and `OWN_FILES`.
-_OWN_PARTIAL = re.compile(r"[a-z_]+-\d{5,}\.(safetensors|parquet|json)" + re.escape(TEMPORARY))
-# What is being written of a shard.
+_OWN_PARTIAL = re.compile(
+    r"([a-z_]+-\d{5,}\.(safetensors|parquet|json)|matrices\.safetensors)" + re.escape(TEMPORARY)
+)
+# What is being written of a shard, of a part of a long measurement, and of what steering leaves.
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def pair_features(
     summary["seconds"] = {**manifest["seconds"], "pair": round(perf_counter() - begin, 3)}
     summary["pairs_sha256"] = digest
     if digest != manifest.get("pairing", {}).get("pairs_sha256"):
-        _drop_scores(folder, warn)
+        _drop_old_results(folder, warn)
     folder.write_json("summary.json", summary)
     folder.write_json(
         "manifest.json",
@@ -113,12 +113,22 @@ def pair_features(
     return summary
 
 
-def _drop_scores(folder: RunFolder, warn: Callable[[str], None]) -> None:
-    """Remove the scores of other pairs: they would be taken for those of the new ones."""
+def _drop_old_results(folder: RunFolder, warn: Callable[[str], None]) -> None:
+    """Remove the scores of other pairs, which would be taken for those of the new ones.
+
+    What steering measured of features stays true of them, and may have taken hours: it stays, and says whose
+    pairs it is of.
+    """
     place = folder / "scores.json"
     if place.is_file():
         place.unlink()
         warn(f"the scores in {place} were of other pairs and are removed: run `xmodel score` again.")
+    steered = folder / "steering.json"
+    if steered.is_file():
+        warn(
+            f"what {steered} says is of the pairs that were there before: run `xmodel steer {folder.path}` "
+            "again for those of now."
+        )
 
 
 def prepare_search(

@@ -21,6 +21,24 @@ TESTS = {
     ("best_of_a", "shuffled"): "best of a: shuffled naively",
 }
 """What pairs and nulls are called here, in this order."""
+STEERING = {
+    "identity": "of {of:,} responses are not exactly 0 where the later layers do nothing.",
+    "falling": "of {of:,} steps to more noise: transfer falls.",
+    "power": "of {of:,} pairs transfer beyond every null (p ≤ {alpha:g}).",
+    "type_1": "of {of:,} wrong pairs seem to, which should be {alpha:.0%} or less ...",
+    "words_alone": "... and would, if permuted words were the only null.",
+    "unpaired": "of {of:,} choices fall on the wrong partner: by chance one in {features}.",
+    "excess": "of {of:,} copies (noise of {paired_level:g}) are seen to lie above re-initialised layers.",
+    "no_excess": "of {of:,} pairs of re-initialised layers are ...",
+    "wrong_excess": "... and of {of:,} copies by their wrong partners.",
+    "mean_alone": "of {of:,} copies would be, if wrong partners were not compared with yet others.",
+    "copy_kept": "of {of:,} partners are picked out behind re-initialised layers if the push's own copy is "
+    "left in what is read: found without any network.",
+    "raw": "of {of:,} pairs of random directions agree by raw changes (transfer above {damage:g}, pushed "
+    "{large_dose:g} of the length) ...",
+    "odd": "... and by odd changes.",
+}
+"""What the checks of steering tell, in this order."""
 _OK = Text("ok", "green")
 _FAILED = Text("FAILED", "bold red")
 
@@ -46,6 +64,8 @@ def render_selfcheck(found: Mapping[str, Any], width: int) -> RenderableType:
         parts += _draw_pairing(found, "trained", width)
     parts += _draw_power(found, width)
     parts += _draw_chance(found, width)
+    if "steering" in found:
+        parts += _draw_steering(found, width)
     return Group(*parts, *_draw_verdict(found, width))
 
 
@@ -137,6 +157,44 @@ def _draw_chance(found: Mapping[str, Any], width: int) -> list[Text]:
         "pairing again does."
     )
     return [*lines, *wrap(Text(note, FAINT), width)]
+
+
+def _draw_steering(found: Mapping[str, Any], width: int) -> list[Text]:
+    steering, settings = found["steering"], found["steering"]["settings"]
+    checks = {one["name"].removeprefix("steer/"): one for one in found["checks"]}
+    intro = (
+        "The bundled model was compared with copies of itself whose layers after the site got noise in their "
+        "weights, so that the partner of every feature is known. Both were pushed along the same "
+        f"{settings['features']} features, {settings['dose']:g} of the residual stream's length, over "
+        f"{settings['words']} words; this {len(steering['comparisons'])} times, each with features and words "
+        "of its own."
+    )
+    lines = [*draw_heading("Does steering tell what a feature does?"), *wrap(Text(intro), width), Text()]
+    fields = [Field("later layers of the copy", right=False), Field("transfer"), Field("partner picked out")]
+    fields += [Field("AUROC"), Field("", right=False)]
+    rows = []
+    for level in steering["levels"]:
+        noise = level["noise"]
+        title = "re-initialised, in both" if noise is None else f"noise of {noise:g} standard deviations"
+        own = []
+        if noise == settings["paired_level"]:
+            own = [checks["retrieval"], checks["auroc"]]
+        elif noise is None or level is steering["levels"][-2]:
+            own = [checks["reinitialised" if noise is None else "damaged"]]
+        share = Text(_format(level["top1"], level["of"]))
+        figures = [Text(f"{level['transfer']:.2f}"), share, Text(f"{level['auroc']:.2f}")]
+        rows.append([Text(title), *figures, _show_mark(own) if own else Text()])
+    lines += draw_table(fields, rows, [], [()] * len(rows), width)
+    note = (
+        "Transfer: how alike the changes are that a feature and its partner make in the words' Gram matrix. "
+        f"Partner picked out: of {settings['features']} candidates, in both directions. AUROC: how often a "
+        "pair transfers more than two features that are none."
+    )
+    lines += [*wrap(Text(note, FAINT), width), Text()]
+    for name, told in STEERING.items():
+        if check := checks.get(name):
+            lines += _draw_line(check, told.format(of=check["of"], **settings), width)
+    return lines
 
 
 def _draw_verdict(found: Mapping[str, Any], width: int) -> list[Text]:

@@ -4,7 +4,6 @@ Everything goes through the functions that real runs go through: pairing on one 
 on the other, metrics and nulls.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -16,8 +15,8 @@ from xmodel.alignment.rows import take_rows
 from xmodel.datasets.synthetic import ARRANGEMENTS, Planted, PlantedSettings, plant_models
 from xmodel.errors import InputError
 from xmodel.similarity.chance import ALPHA, HARD, PERMUTATIONS, Chance, compare_nulls, measure_chance
+from xmodel.similarity.checks import FALSE_ALARM, bound_count, judge
 from xmodel.similarity.metrics import DEFAULT_METRICS, parse_metric
-from xmodel.similarity.pvalues import bound_p
 from xmodel.similarity.recovering import (
     LEAST_R,
     LEAST_SNR,
@@ -49,8 +48,6 @@ LEAST_RECALL = {"perfect": 0.95, "trained": 0.9}
 LEAST_PRECISION = {"perfect": 0.95, "trained": 0.9}
 MOST_UNSHARED = {"perfect": 0.01, "trained": 0.05}
 LEAST_POWER = 0.95
-FALSE_ALARM = 0.001
-"""Chance that a selfcheck of a sound program fails for the frequency of p <= 0.05."""
 CALIBRATED = (("one_to_one", "repaired"), ("best_of_a", "repaired"))
 """Pairs and nulls that must be right on every arrangement."""
 
@@ -124,7 +121,7 @@ def run_selfcheck(
             "confident_r": LEAST_R,
             "confident_level": LEVEL,
             "alpha": ALPHA,
-            "rejected_by_chance": _bound_count(len(chance) * scope.worlds, 0.025),
+            "rejected_by_chance": bound_count(len(chance) * scope.worlds, 0.025),
             "permutations": {"power": scope.permutations, "chance": PERMUTATIONS},
             "metrics": [parse_metric(name).name for name in DEFAULT_METRICS],
             "world": {name: getattr(WORLD, name) for name in ("features_a", "features_b", "shared", "words")},
@@ -236,26 +233,26 @@ def _judge_pairing(pairing: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 continue
             name = f"{saes}/{rule}"
             recall, precision = LEAST_RECALL[saes], LEAST_PRECISION[saes]
-            checks.append(_judge(f"recall/{name}", own, "found", "findable", at_least=recall))
-            checks.append(_judge(f"precision/{name}", own, "true", "confident", at_least=precision))
+            checks.append(judge(f"recall/{name}", own, "found", "findable", at_least=recall))
+            checks.append(judge(f"precision/{name}", own, "true", "confident", at_least=precision))
             most = MOST_UNSHARED[saes]
-            checks.append(_judge(f"unshared/{name}", own, "unshared_confident", "unshared", at_most=most))
+            checks.append(judge(f"unshared/{name}", own, "unshared_confident", "unshared", at_most=most))
     own = [one for one in pairing if one["rule"] == "misaligned"]
-    return [*checks, _judge("misaligned", own, "confident", "pairs", at_most=0.01)]
+    return [*checks, judge("misaligned", own, "confident", "pairs", at_most=0.01)]
 
 
 def _judge_power(power: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     checks = []
     for null in ("shuffled", "repaired"):
         own = [{"seen": one["p"] <= ALPHA, "tests": 1} for one in power if one["null"] == null]
-        checks.append(_judge(f"power/{null}", own, "seen", "tests", at_least=LEAST_POWER))
+        checks.append(judge(f"power/{null}", own, "seen", "tests", at_least=LEAST_POWER))
     return checks
 
 
 def _judge_chance(chance: Sequence[Chance]) -> list[dict[str, Any]]:
     metrics = [parse_metric(name).name for name in DEFAULT_METRICS]
     own = [{"confident": one.confident, "pairs": one.pairs} for one in chance]
-    checks = [_judge("nothing_shared", own, "confident", "pairs", at_most=0.01)]
+    checks = [judge("nothing_shared", own, "confident", "pairs", at_most=0.01)]
     isotropic = [one for one in chance if one.arrangement == "isotropic"]
     families = [(rule, null, chance) for rule, null in CALIBRATED]
     # Shuffled pairs are exact where directions do not depend on when features fire.
@@ -266,9 +263,9 @@ def _judge_chance(chance: Sequence[Chance]) -> list[dict[str, Any]]:
         worst = max(counts, key=lambda metric: counts[metric])
         of = sum(one.worlds for one in among)
         own = [{"rejected": counts[worst], "worlds": of}]
-        most = _bound_count(of, level) / of
+        most = bound_count(of, level) / of
         where = "isotropic" if among is isotropic else "all"
-        check = _judge(f"type_1/{rule}/{null}", own, "rejected", "worlds", at_most=most, arrangement=where)
+        check = judge(f"type_1/{rule}/{null}", own, "rejected", "worlds", at_most=most, arrangement=where)
         checks.append({**check, "metric": worst})
     return [*checks, *_judge_naive(chance, metrics)]
 
@@ -283,40 +280,4 @@ def _judge_naive(chance: Sequence[Chance], metrics: Sequence[str]) -> list[dict[
         for null in ("shuffled", "repaired")
     )
     own = [{"rejected": naive - ours, "worlds": clustered.worlds}]
-    return [_judge("inflation_seen", own, "rejected", "worlds", at_least=0.1, arrangement="clustered")]
-
-
-def _bound_count(worlds: int, level: float) -> int:
-    """The most rejections at a true 5 % that are not rarer than the level."""
-    from scipy.special import bdtrc
-
-    chances = bdtrc(np.arange(worlds + 1), worlds, ALPHA)  # Of more rejections than 0, 1, ...
-    return int(np.argmax(chances <= level))
-
-
-def _judge(
-    name: str,
-    rows: Sequence[dict[str, Any]],
-    part: str,
-    whole: str,
-    *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    arrangement: str = "all",
-) -> dict[str, Any]:
-    count, of = (sum(int(row[key]) for row in rows) for key in (part, whole))
-    value = count / of if of else math.nan
-    # Without anything to judge by nothing is shown, so the check fails.
-    passed = bool(of) and (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
-    bound = {"at_least": at_least} if at_least is not None else {"at_most": at_most}
-    interval = bound_p(max(count, 0), of) if of else (0.0, 1.0)
-    return {
-        "name": name,
-        "arrangement": arrangement,
-        "value": value if of else None,
-        **bound,
-        "count": count,
-        "of": of,
-        "interval": list(interval),
-        "passed": passed,
-    }
+    return [judge("inflation_seen", own, "rejected", "worlds", at_least=0.1, arrangement="clustered")]

@@ -190,6 +190,7 @@ def _check_set(name: str, own: Any, place: Path) -> ContrastSet:
         if bad:
             raise InputError(
                 f"the {side} side of the contrast set {name!r} in {str(place)!r} has {bad[0]!r} where a "
-                'prompt was expected: quote what YAML reads as something else, such as "no" and "12".'
+                "prompt was expected. In YAML, quote what it reads as something else than text, such as "
+                f'"no" and "12". {_FORM}'
             )
     return ContrastSet(name, str(own.get("description", "")), tuple(own["positive"]), tuple(own["negative"]))

@@ -12,6 +12,7 @@ from xmodel.models.capture import hook_place
 from xmodel.models.saes import FeatureDictionary
 from xmodel.models.sites import locate_site, site_width
 from xmodel.steering.changes import add_vector, project_out_direction, set_feature
+from xmodel.steering.vectors import SteeringVector
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def add(
     model: "LanguageModel",
     site: str,
-    vector: "Tensor | NDArray[np.floating[Any]]",
+    vector: "Tensor | NDArray[np.floating[Any]] | SteeringVector",
     *,
     where: "Tensor | None" = None,
 ) -> Iterator[None]:
@@ -51,7 +52,7 @@ def add(
 def project_out(
     model: "LanguageModel",
     site: str,
-    vector: "Tensor | NDArray[np.floating[Any]]",
+    vector: "Tensor | NDArray[np.floating[Any]] | SteeringVector",
     *,
     where: "Tensor | None" = None,
 ) -> Iterator[None]:
@@ -159,13 +160,14 @@ def _change(
 
 
 def _check_vector(
-    model: "LanguageModel", site: str, vector: "Tensor | NDArray[np.floating[Any]]"
+    model: "LanguageModel", site: str, vector: "Tensor | NDArray[np.floating[Any]] | SteeringVector"
 ) -> "Tensor":
     """A vector [d] in float64 on the host: not every device has float64."""
     import torch
 
     width = site_width(model, site)
-    tensor = torch.as_tensor(vector).to("cpu", torch.float64)
+    given = vector.values.copy() if isinstance(vector, SteeringVector) else vector
+    tensor = torch.as_tensor(given).to("cpu", torch.float64)
     if tuple(tensor.shape) != (width,) or not bool(tensor.isfinite().all()):
         raise InputError(
             f"a vector of shape {tuple(tensor.shape)} came for {site} of {model.name}: expected {width} "

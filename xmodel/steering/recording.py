@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # Equal shapes give equal bits, but where a device adds up in an order of its own.
 _TOLERANCE = 16
 _CHECKED = 16
+# How much longer than a residual an input is beside which what a block adds should come to nothing.
+_LONG = 1e5
+_MOST_ADDED = 0.005
 
 
 def record_calls(
@@ -116,6 +119,35 @@ def check_changed(
     run_pass(model, ids.roll(1, 1).repeat(2, 1), twice)
     found = run_calls(repeat_calls(calls, 2), pushed, start, reads)
     _compare(model, twice.to(hidden.device), found, expected)
+    _check_skip(model, calls, hidden, start)
+
+
+def _check_skip(model: "LanguageModel", calls: Sequence[BlockCall], hidden: "Tensor", start: int) -> None:
+    """See that blocks carry their input on as it is and add to it: else a push's own copy is not the push.
+
+    What a block with a norm before each part adds does not grow with its input, so that for a very long input
+    it comes to nothing beside it. A block that scales or normalises the stream itself is told by that.
+
+    Raises:
+        InputError: for such a block.
+    """
+    import torch
+
+    limit = torch.finfo(model.dtype)
+    factor = min(_LONG, limit.max / 64 / float(hidden.abs().max().clamp(min=1)))
+    if factor < _LONG / 100:
+        return  # float16 reaches no further; float32 and bfloat16 of the same model tell.
+    long = hidden * factor
+    for number, call in enumerate(calls, start):
+        after = run_calls([call], long, number, (number,))[number]
+        away = (after - long).float().norm(dim=-1) / long.float().norm(dim=-1).clamp(min=1e-30)
+        if not bool((away <= _MOST_ADDED + 4 * limit.eps).all()):
+            raise InputError(
+                f"block {number} of {model.name} does not carry its input on unchanged (it scales or "
+                "normalises the residual stream, or what it adds grows with it), so that a push's own copy "
+                "cannot be taken out of what comes after it: models with norms before attention and MLP, "
+                "such as GPT-2, GPT-NeoX, Llama, Qwen, Mistral and Gemma 1 to 3, can be steered."
+            )
 
 
 def _compare(
