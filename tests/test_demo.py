@@ -14,6 +14,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.recipes import demo_models, demo_saes
+from tests.report_helpers import draw
+from tests.steer_pages import make_cell, make_excess
 from xmodel.alignment.loading import load_tokenizer
 from xmodel.alignment.settings import PassSettings
 from xmodel.cli import app
@@ -24,8 +26,9 @@ from xmodel.models.language import load_language_model
 from xmodel.models.saes import load_dictionary
 from xmodel.pairing.comparing import align_models
 from xmodel.pairing.results import open_run
-from xmodel.report.demo import DEMO_SCORES, describe_demo, render_demo
+from xmodel.report.demo import DEMO_SCORES, DEMO_STEERING, describe_demo, render_demo
 from xmodel.similarity.scoring import score_run
+from xmodel.steering.steering import steer_run
 
 FOLDER = Path(demo.__file__).parent
 MODELS = pytest.mark.parametrize("name", demo.BUILTIN_MODELS)
@@ -34,6 +37,16 @@ MODELS = pytest.mark.parametrize("name", demo.BUILTIN_MODELS)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return align_models(*demo.DEMO_SAES, demo.DEMO_CORPUS, tmp_path_factory.mktemp("demo") / "run")
+
+
+@pytest.fixture(scope="module")
+def steering(run):
+    return steer_run(run, DEMO_STEERING, warn=lambda told: None)
+
+
+@pytest.fixture(scope="module")
+def scores(run):
+    return score_run(run, DEMO_SCORES)
 
 
 def read_figure(card, name):
@@ -197,6 +210,7 @@ def test_a_new_user_without_a_network_sees_one_screen(tmp_path):
     assert all(line.startswith("xmodel: ") for line in done.stderr.splitlines())
     run = open_run(tmp_path / "xmodel-demo")
     assert f"{run.summary['words']:,}, each" in done.stdout
+    assert "what changes further down agrees by" in " ".join(done.stdout.split())
     # What it says to type next works, and the same command shows the same again.
     (feature,) = re.findall(r"xmodel features xmodel-demo --a (\d+)", done.stdout)
     shown = CliRunner().invoke(app, ["features", str(tmp_path / "xmodel-demo"), "--a", feature])
@@ -205,8 +219,12 @@ def test_a_new_user_without_a_network_sees_one_screen(tmp_path):
     assert shown.exit_code == 0
     again = run_demo(tmp_path)
     assert again.stdout == done.stdout
-    narrow = run_demo(tmp_path, COLUMNS="50")
-    assert max(len(line) for line in narrow.stdout.splitlines()[:-3]) <= 50
+
+
+def test_a_narrow_terminal_is_filled_but_not_exceeded(run, scores, steering):
+    lines = draw(render_demo(describe_demo(run, scores, steering), 50), 50).splitlines()
+    assert max(len(line) for line in lines[:-4]) <= 50
+    assert any("steered" in line for line in lines)
 
 
 def test_json_is_one_document(tmp_path, run):
@@ -217,6 +235,12 @@ def test_json_is_one_document(tmp_path, run):
     assert len(found["best_pairs"]) == 4 and len(found["concept_pairs"]) == 5
     assert [one["rule"] for one in found["scores"]] == ["mutual", "mutual", "one_to_one", "one_to_one"]
     assert all(one["p"] <= 0.01 and one["interval"] and one["ceiling"] for one in found["scores"])
+    steered = found["steering"]
+    assert (
+        len(steered["pairs"]) == 30
+        and steered["mean_diagonal"] > steered["excess"]["difference"]["value"] / 2 > 0
+    )
+    assert steered["p_max"] <= 0.05 and steered["retrieval"]["candidates"] == 30
     listed = {(row["feature_a"], row["feature_b"]) for row in run.pairs.slice(0, 400).to_pylist()}
     for pair in [*found["best_pairs"], *found["concept_pairs"]]:
         assert (pair["feature_a"], pair["feature_b"]) in listed
@@ -226,10 +250,10 @@ def test_json_is_one_document(tmp_path, run):
             assert pair[f"top_words_{side}"][0].lower() not in grammar
 
 
-def test_no_pair_is_shown_twice(run, monkeypatch):
+def test_no_pair_is_shown_twice(run, scores, steering, monkeypatch):
     """With more best pairs some of them are of concepts too."""
     monkeypatch.setattr("xmodel.report.demo.BEST", 60)
-    found = describe_demo(run, score_run(run, DEMO_SCORES))
+    found = describe_demo(run, scores, steering)
     best, concepts = (
         {(pair["feature_a"], pair["feature_b"]) for pair in found[name]}
         for name in ("best_pairs", "concept_pairs")
@@ -245,13 +269,31 @@ def test_another_run_is_not_overwritten(tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
 
 
-def test_only_headings_and_names_are_bold(run):
+def test_only_headings_and_names_are_bold(run, scores, steering):
     """A style that runs on to the end of a sentence would be seen only on a terminal."""
     page = io.StringIO()
     console = Console(file=page, force_terminal=True, color_system="standard", width=90)
-    console.print(render_demo(describe_demo(run, score_run(run, DEMO_SCORES)), 90))
+    console.print(render_demo(describe_demo(run, scores, steering), 90))
     lines = page.getvalue().splitlines()
     (pairs,) = [line for line in lines if "features of a have a partner" in line]
     assert re.match(r"\x1b\[1mpairs     \x1b\[0m[\d,]+ features", pairs)
     (model,) = [line for line in lines if "GPT-NeoX" in line]
     assert "\x1b[0m  GPT-NeoX" in model
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"low": -0.1}, "but also for features that merely fire alike (0.213)."),
+        ({"low": 0.1}, "and more than for features that merely fire alike (0.213)."),
+        ({"draws": [0.001]}, "with random layers there 0.015). One draw of these is too few"),
+        ({"p_max": 0.2}, "which is not clearly more than chance."),
+    ],
+)
+def test_what_is_said_of_steering_follows_its_tests(run, scores, steering, changes, said):
+    cell = make_cell(0.25, 0.5) | {name: own for name, own in changes.items() if name == "p_max"}
+    cell["over_hard"] = make_excess(0.1, changes.get("low", -0.1), 0.3)
+    cell["excess"]["difference"]["reinitialised"] = changes.get("draws", [0.001, 0.003])
+    found = describe_demo(run, scores, steering)
+    found["steering"] = {**found["steering"], "cells": [cell], "primary": 0}
+    assert said in " ".join(draw(render_demo(found, 80), 80).split())

@@ -24,8 +24,8 @@ def demo(
 ) -> None:
     """See the program work on two small language models that come with it; offline, in seconds.
 
-    Finds which SAE feature of the one model is which of the other, over passages that neither has read, and
-    scores how alike the two feature spaces are.
+    Finds which SAE feature of the one model is which of the other, over passages that neither has read,
+    scores how alike the two feature spaces are, and pushes both models along paired features.
 
     \b
     Examples:
@@ -36,11 +36,13 @@ def demo(
 
     from xmodel.datasets.demo import DEMO_CORPUS, DEMO_SAES
     from xmodel.pairing.comparing import align_models
-    from xmodel.report.demo import DEMO_SCORES, describe_demo, render_demo
+    from xmodel.report.demo import DEMO_SCORES, DEMO_STEERING, describe_demo, render_demo
     from xmodel.similarity.scoring import score_run
+    from xmodel.steering.steering import steer_run
 
     disable_progress_bar()
     with show_progress() as report:
         run = align_models(*DEMO_SAES, DEMO_CORPUS, out, fresh=not resume, report=report, warn=report_line)
         scores = score_run(run, DEMO_SCORES, report=report, warn=report_line)
-    show_found(describe_demo(run, scores), render_demo, json)
+        steering = steer_run(run, DEMO_STEERING, report=report, warn=report_line)
+    show_found(describe_demo(run, scores, steering), render_demo, json)

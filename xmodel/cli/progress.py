@@ -28,10 +28,26 @@ STAGES = {
     "planted": "simulated models that share features",
     "trained": "simulated models with trained SAEs",
     "chance": "simulated models that share nothing",
+    "steering": "damaged copies of the bundled model",
+    "push_a": "pushes of model A",
+    "push_b": "pushes of model B",
+    "random": "pushes of model B in random directions",
+    "reinit": "pushes of both models with random layers after the site, draw",
+    "tests": "testing pairs against chance",
+    "next_word_a": "what model A's pushes do to the next word",
+    "next_word_b": "what model B's pushes do to the next word",
+    "next_token_a": "dose by dose, what model A predicts",
+    "next_token_b": "dose by dose, what model B predicts",
 }
 """What the stages of a run are called in front of a person."""
 QUIET = 10.0
 """Seconds between two plain lines."""
+
+
+def name_stage(stage: str) -> str:
+    """What a stage is called; one that is done several times keeps its number: ``reinit_2``."""
+    name, _, number = stage.rpartition("_")
+    return f"{STAGES[name]} {number}" if number.isdecimal() and name in STAGES else STAGES.get(stage, stage)
 
 
 @contextmanager
@@ -55,7 +71,7 @@ def _show_bars() -> "Iterator[Report]":
 
         def report(stage: str, done: int, total: int | None) -> None:
             if stage not in tasks:
-                tasks[stage] = progress.add_task(STAGES.get(stage, stage), total=total)
+                tasks[stage] = progress.add_task(name_stage(stage), total=total)
             progress.update(tasks[stage], completed=done, total=total)
 
         yield report
@@ -76,6 +92,6 @@ def _make_lines() -> "Report":
             if total is None
             else f": {done:,} of {total:,}"
         )
-        report_line(f"{STAGES.get(stage, stage)}{count}")
+        report_line(f"{name_stage(stage)}{count}")
 
     return report

@@ -29,19 +29,27 @@ from xmodel.report.layout import (
 )
 from xmodel.report.runs import TOP_WORDS, describe_run, list_best_pairs
 from xmodel.report.scores import format_p
+from xmodel.report.steer import classify_transfer, take_primary
 from xmodel.report.visible import FAINT
 from xmodel.similarity.metrics import parse_metric
 from xmodel.similarity.scores import Score
 from xmodel.similarity.settings import ScoreSettings
+from xmodel.steering.results import Steering
+from xmodel.steering.settings import SteerSettings
 
 DEMO_SCORES = ScoreSettings(
     rules=("mutual", "one_to_one"), parts=("rule",), metrics=("svcca", "cka_debiased")
 )
 """What is scored of the demo's run: enough for a sentence, in a second or two."""
+DEMO_STEERING = SteerSettings(
+    pairs=30, doses=(0.25,), depths=(0.5,), random=0, live=0, permutations=199, reinit=2, curve_pairs=0
+)
+"""How the demo's run is steered: enough for a sentence."""
 BEST = 4
 """Best pairs on the screen, whatever their features fire on."""
 CONCEPTS = 5
 """Best pairs beside them whose features fire on more than punctuation, digits and stop words."""
+_STEERED = (("reinitialised", "mean_diagonal"), ("means", "hard"))
 _SEARCHED = 400
 _FIRINGS = 10
 _SHARE = 0.3
@@ -56,18 +64,20 @@ FAMILIES = {"gpt_neox": "GPT-NeoX", "gemma3_text": "Gemma 3"}
 """What the families of the bundled models are called."""
 
 
-def describe_demo(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
+def describe_demo(run: Run, scores: Sequence[Score], steering: Steering) -> dict[str, Any]:
     """Describe the run of ``xmodel demo``, in the format of ``xmodel demo --json``.
 
     Args:
         run: a finished run on the bundled pair.
         scores: of the run, by `score_run` with `DEMO_SCORES`.
+        steering: of the run, by `steer_run` with `DEMO_STEERING`.
 
     Returns:
         What `describe_run` returns; ``concept_pairs``, the best pairs of features that name a concept: fewer
         than three of the ten words on which either fires most strongly are punctuation, digits, stop words
-        or their like in the Bible (see `find_non_concepts`); ``scores``, as scores.json has them; and for
-        each side also ``family``, ``blocks``, ``width`` and ``ids`` of its model.
+        or their like in the Bible (see `find_non_concepts`); ``scores``, as scores.json has them;
+        ``steering``, as steering.json has it; and for each side also ``family``, ``blocks``, ``width`` and
+        ``ids`` of its model.
 
     Raises:
         InputError: if the run is not finished, or damaged.
@@ -75,6 +85,7 @@ def describe_demo(run: Run, scores: Sequence[Score]) -> dict[str, Any]:
     found = describe_run(run, BEST)
     found["concept_pairs"] = _find_concept_pairs(run)
     found["scores"] = [one.as_json() for one in scores]
+    found["steering"] = steering.summary
     for own in found["sides"].values():
         config = json.loads((find_builtin(own["model"], "model") / "config.json").read_text("utf-8"))
         own["family"] = FAMILIES[config["model_type"]]
@@ -114,6 +125,7 @@ def render_demo(found: Mapping[str, Any], width: int) -> RenderableType:
     parts += _draw_sentence("features", _tell_features(found), width)
     parts += _draw_sentence("pairs", _tell_pairs(found), width)
     parts += _draw_sentence("alike", _tell_alike(found), width)
+    parts += _draw_sentence("steered", _tell_steered(found["steering"]), width)
     return Group(*parts, *_draw_pairs(found, width), *_draw_next(found, width))
 
 
@@ -132,9 +144,9 @@ def _draw_model(found: Mapping[str, Any], side: str, width: int) -> list[Rendera
 
 def _tell_texts(found: Mapping[str, Any]) -> str:
     return (
-        "Both models were trained from scratch, from different seeds and with different tokenizers, on the "
-        "same public-domain English: Moby-Dick, State of the Union addresses, the King James Bible. Here "
-        f"they read {found['documents']} passages of it that neither was trained on."
+        "Both were trained from scratch, from different seeds and with different tokenizers, on the same "
+        "public-domain English: Moby-Dick, State of the Union addresses, the King James Bible. Here they "
+        f"read {found['documents']} passages new to both."
     )
 
 
@@ -166,10 +178,26 @@ def _tell_pairs(found: Mapping[str, Any]) -> str:
 def _tell_alike(found: Mapping[str, Any]) -> str:
     one = found["scores"][0]
     return (
-        f"the decoder vectors of {one['pairs']:,} mutual best pairs by {parse_metric(one['metric']).label}: "
-        f"{format_r(one['value'])}, where exchanged partners give {format_r(one['null_mean'])} "
-        f"(p {format_p(one['p'])}) and noise of pairing allows {format_r(one['ceiling'])}."
+        f"decoder vectors of {one['pairs']:,} mutual pairs by {parse_metric(one['metric']).label}: "
+        f"{format_r(one['value'])}; exchanged partners {format_r(one['null_mean'])} "
+        f"(p {format_p(one['p'])}); noise of pairing allows {format_r(one['ceiling'])}."
     )
+
+
+def _tell_steered(steering: Mapping[str, Any]) -> str:
+    cell = take_primary(steering)
+    random, hard = (format_r(cell[part][name]) for part, name in _STEERED)
+    told = (
+        f"a pushed along one of the {len(steering['pairs'])} best pairs, b along the other: what changes "
+        f"further down agrees by {format_r(cell['mean_diagonal'])} (p {format_p(cell['p_max'])}; with random "
+        f"layers there {random})"
+    )
+    return {
+        "partners": f"{told}, and more than for features that merely fire alike ({hard}).",
+        "alike": f"{told}, but also for features that merely fire alike ({hard}).",
+        "unmatched": f"{told}.",
+        "few": f"{told}. One draw of these is too few for a verdict.",
+    }.get(classify_transfer(steering), f"{told}, which is not clearly more than chance.")
 
 
 def _draw_pairs(found: Mapping[str, Any], width: int) -> list[Text]:
@@ -202,8 +230,8 @@ def _draw_next(found: Mapping[str, Any], width: int) -> list[RenderableType]:
     lines = [Text(), heading.append(". Type next", "bold")]
     lines += [
         Text("  ").append_text(show_name(f"xmodel features {run} --a {pair['feature_a']}")),
-        Text("  ").append_text(show_name(f"xmodel features {run} --word Lord")),
         Text("  ").append_text(show_name(f"xmodel score {run}")),
+        Text("  ").append_text(show_name(f"xmodel steer {run}")),
         Text("  xmodel align --help        for models and a text of your own"),
     ]
     for line in lines:

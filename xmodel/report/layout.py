@@ -138,7 +138,7 @@ def format_value(value: float) -> str:
     return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
 
 
-def format_share(part: int, whole: int) -> str:
+def format_share(part: float, whole: float) -> str:
     """A share in per cent: ``<0.1%`` for what is not nothing, ``99.9%`` for what is not all."""
     percent = 100 * part / whole if whole else 0.0
     if part and percent < 0.1:
