@@ -43,6 +43,7 @@ benchmark: .venv/.installed-benchmarks ## accuracy and speed of alignment, pairi
 	$(BIN)/python benchmarks/pairing.py </dev/null
 	$(BIN)/python benchmarks/nulls.py </dev/null
 	$(BIN)/python benchmarks/lan2024.py </dev/null
+	$(BIN)/python benchmarks/steering.py </dev/null
 
 realpair: .venv/.installed-dev ## cost of a whole run, and the table of poolings, on the real pair in $(PAIR)
 	$(BIN)/python benchmarks/end_to_end.py $(PAIR) $(SHARED)/data/saes $(SHARED)/data/texts/moby-dick </dev/null

@@ -9,5 +9,7 @@ import demo_baselines
 import demo_models
 import demo_saes
 import demo_texts
+import draw_steering
+import steering_material
 
-__all__ = ["demo_baselines", "demo_models", "demo_saes", "demo_texts"]
+__all__ = ["demo_baselines", "demo_models", "demo_saes", "demo_texts", "draw_steering", "steering_material"]

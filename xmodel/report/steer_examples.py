@@ -46,6 +46,7 @@ def draw_examples(found: Mapping[str, Any], width: int) -> list[Text]:
             text = Text(f"after: {ELLIPSIS}", FAINT).append_text(
                 show_prose(" ".join(example["text"].split()))
             )
+            lines += [] if before is None else [Text()]
             lines += wrap(text, width)
             before = example["text"]
         lines += [Text(), *_draw_example(example, width)]
