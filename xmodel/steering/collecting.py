@@ -23,6 +23,8 @@ Report = Callable[[str, int, int | None], None]
 """Called with a stage, how much of it is done, and the total where it is known."""
 PART = 32
 """Directions of a part on disk: what a killed run loses at most."""
+NOTHING = 1e-4
+"""Share of a response that is rounding."""
 MOST_BYTES = 1 << 32
 """Most bytes of A's responses, which are all held at the same time."""
 
@@ -222,7 +224,7 @@ class Collector:
             [
                 [
                     correlate_responses(
-                        take_words(self.first.odd[rows_a, c], half), take_words(own.odd[local, c], half)
+                        _take_half(self.first.odd[rows_a, c], half), _take_half(own.odd[local, c], half)
                     )
                     for c in cells
                 ]
@@ -275,6 +277,14 @@ class Collector:
                 f"{need / 1e9:.1f} GB, and at most {MOST_BYTES / 1e9:.1f} GB are held: ask for fewer "
                 "--words (the need grows with their square), pairs, doses or depths."
             )
+
+
+def _take_half(packed: NDArray[np.float32], half: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Responses over half of the words; 0 where that half has none of it, as where an ablated feature does
+    not fire: what is left then is rounding, and its direction is anybody's."""
+    taken = take_words(packed, half)
+    empty = measure_norms(taken) <= NOTHING * measure_norms(packed)
+    return np.where(empty[..., None], np.float32(0), taken)
 
 
 def _cut(count: int) -> Iterator[tuple[int, int, int]]:
