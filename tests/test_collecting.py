@@ -12,7 +12,7 @@ from xmodel.errors import InputError
 from xmodel.pairing.results import open_run
 from xmodel.steering import collecting, measuring
 from xmodel.steering.ceilings import measure_context_ceiling
-from xmodel.steering.collecting import Collector
+from xmodel.steering.collecting import Collector, _take_half
 from xmodel.steering.floors import find_floor_dose, measure_floor
 from xmodel.steering.measuring import Responses
 from xmodel.steering.passages import choose_passages
@@ -300,3 +300,17 @@ def test_the_ceiling_is_a_model_with_itself_in_another_context(collector, sessio
 def test_directions_are_found_by_feature_and_vectors_never():
     own = Directions(np.array([7, 3, 9, -1, -1], np.int32), np.eye(5, dtype=np.float32))
     assert own.find(np.array([9, 7, 4, -1, 3])).tolist() == [2, 0, -1, -1, 1]
+
+
+def test_what_rounding_leaves_of_a_response_over_half_of_the_words_is_nothing():
+    """As of an ablated feature that fires in the other half only: its direction would be anybody's."""
+    words, rng = 12, np.random.default_rng(5)
+    square = np.zeros((2, words, words), np.float32)
+    square[:, :6, :6] = rng.standard_normal((2, 6, 6))
+    square[0, 6:, 6:] = 1e-7 * rng.standard_normal((6, 6))
+    square[1, 6:, 6:] = 1e-2 * rng.standard_normal((6, 6))
+    rows, columns = np.triu_indices(words, 1)
+    packed = square[:, rows, columns]
+    early, late = (_take_half(packed, np.arange(6) + start) for start in (0, 6))
+    assert early.any(axis=1).tolist() == [True, True]
+    assert late.any(axis=1).tolist() == [False, True]
