@@ -19,9 +19,8 @@ from xmodel.similarity.decoders import load_decoder
 from xmodel.similarity.material import Material
 from xmodel.similarity.repairing import Matches, keep_one_per_feature
 from xmodel.steering.correlated import Neighbours, find_neighbours
+from xmodel.steering.readouts import LEAST_PAIRS
 
-LEAST_PAIRS = 3
-"""Fewest pairs that a rule must give: with two, a diagonal is as good as what is beside it."""
 NAMED = "named"
 """In place of a rule: the pairs were named by the user."""
 

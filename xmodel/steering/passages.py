@@ -16,10 +16,8 @@ from xmodel.pairing.firings import read_rows
 from xmodel.pairing.halves import read_word_texts
 from xmodel.pairing.results import Run
 from xmodel.records import TokenFlag
+from xmodel.steering.settings import LEAST_WORDS
 from xmodel.steering.stretches import Half, Stretch, list_stretches, put_covering_first
-
-LEAST_WORDS = 20
-"""Fewest words whose Gram matrix says anything: it has 190 entries then."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ MODES = ("push", "ablate")
 CURVE_DOSES = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Doses of the dose-response curves and of the exchange rate."""
 LEAST_WORDS = 20
-"""Words below which a Gram matrix says nothing."""
+"""Words below which a Gram matrix says nothing: it has 190 entries then."""
 LARGEST_DOSE = 10.0
 """A push of ten times the residual stream's norm leaves nothing of it."""
 EXAMPLE_DOSE = 0.5
