@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,13 +25,23 @@ FORMAT = 1
 """Version of the folder's layout."""
 TEMPORARY = ".partial"
 """Ending of a file that is being written."""
-OWN_FOLDERS = ("parts", "features_a", "features_b", "lan2024", "steering", "report")
+OWN_FOLDERS = (
+    "parts",
+    "features_a",
+    "features_b",
+    "lan2024",
+    "steering",
+    "report",
+    "report.new",
+    "report.old",
+)
 """Folders that a run may have; receipts are in the first. Besides these, one for every further dictionary of
 a side: ``features_a1``, ``features_b2``, ..."""
 OWN_FILES = (
     "components_a.npz", "components_b.npz", "documents.parquet", "words.parquet", "tokens_a.parquet",
-    "tokens_b.parquet", "pairs.parquet", "summary.json", "grid.parquet", "sweep.json", "scores.json",
-    "lan2024.json", "steering.json", "transfer.parquet", "manifest.json",
+    "tokens_b.parquet", "pairs.parquet", "summary.json", "grid.parquet", "sweep.json", "splits.json",
+    "scores.json", "scores_nulls.parquet", "lan2024.json", "steering.json", "transfer.parquet", "maps.npz",
+    "manifest.json",
 )  # fmt: skip
 """Files that a run may have, its manifest last."""
 
@@ -258,6 +269,14 @@ class RunFolder:
             {one.name.removesuffix(TEMPORARY) for one in self.path.iterdir()} if self.path.is_dir() else ()
         )
         return sorted(name for name in names if _NUMBERED.fullmatch(name))
+
+    def tell_old_page(self, warn: Callable[[str], None]) -> None:
+        """Say so where there is a page, which shows the run as it was before."""
+        if (self.path / "report").is_dir():
+            warn(
+                f"the page in {self.path / 'report'} shows the run as it was before: run "
+                f"`xmodel report {shlex.quote(str(self.path))}` again."
+            )
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -215,7 +215,8 @@ def split(
 ) -> None:
     """Show how a feature splits in a wider SAE of its site, and whether its partner splits the same way.
 
-    Needs a sweep in which one site of a model has SAEs of two widths.
+    Needs a sweep in which one site of a model has SAEs of two widths. What is found is kept in RUN, where
+    `xmodel report` draws it.
 
     \b
     Example:
@@ -223,6 +224,7 @@ def split(
     """
     from xmodel.errors import InputError
     from xmodel.report.splitting import render_split
+    from xmodel.similarity.kept_splits import keep_split
     from xmodel.similarity.split_sweep import split_feature
     from xmodel.similarity.sweep import open_sweep
 
@@ -230,8 +232,14 @@ def split(
         raise InputError("give one of --a N and --b N: a feature of A's or of B's narrower SAE.")
     side, feature = ("a", a) if a is not None else ("b", b)
     assert feature is not None
+    opened = open_sweep(run)
     found = split_feature(
-        open_sweep(run), side, feature, narrow=narrow, wide=wide, partner=partner, floor=floor,
+        opened, side, feature, narrow=narrow, wide=wide, partner=partner, floor=floor,
         draws=draws, seed=seed,
     )  # fmt: skip
+    try:
+        keep_split(opened, found)
+    except InputError as error:
+        # What was found is worth showing also where the folder cannot be written to.
+        report_line(f"this is not kept for `xmodel report`: {error}")
     show_found(found, render_split, json)

@@ -120,6 +120,7 @@ def _drop_old_results(folder: RunFolder, warn: Callable[[str], None]) -> None:
     pairs it is of.
     """
     place = folder / "scores.json"
+    (folder / "scores_nulls.parquet").unlink(missing_ok=True)
     if place.is_file():
         place.unlink()
         warn(f"the scores in {place} were of other pairs and are removed: run `xmodel score` again.")
@@ -129,6 +130,8 @@ def _drop_old_results(folder: RunFolder, warn: Callable[[str], None]) -> None:
             f"what {steered} says is of the pairs that were there before: run `xmodel steer {folder.path}` "
             "again for those of now."
         )
+    folder.tell_old_page(warn)
+    folder.tell_old_page(warn)
 
 
 def prepare_search(

@@ -18,7 +18,7 @@ from xmodel.similarity.sweep import Sweep
 STAR = "*"
 """Behind a value whose corrected p is at most `LEVEL`."""
 _CORRECTIONS = {"holm": "Holm's correction", "max": "the max-statistic"}
-_NULLS = {
+NULLS = {
     "shuffle": "the same pairs with their partners shuffled",
     "shift": "pairs found anew after one model's words were shifted in a circle",
 }
@@ -45,7 +45,7 @@ def render_sweep(found: Mapping[str, Any], width: int) -> RenderableType:
         width: cells per line.
     """
     parts: list[RenderableType] = [Text()]
-    short = {letter: _shorten(found, letter) for letter in found["dictionaries"]}
+    short = {letter: shorten_dictionary(found, letter) for letter in found["dictionaries"]}
     for side in "ab":
         parts += _draw_dictionaries(found, side, short, width)
     facts = f"{count(found['words'], 'word')}; pairs found on {found['discovery_words']:,} of them (rule: "
@@ -53,7 +53,7 @@ def render_sweep(found: Mapping[str, Any], width: int) -> RenderableType:
     parts += [Text(), Text(facts)]
     for null in found["sweep"]["nulls"]:
         rows = [row for row in found["grid"] if row["null"] == null]
-        parts += [*draw_heading(f"Against {_NULLS[null]}"), *_explain(rows, null)]
+        parts += [*draw_heading(f"Against {NULLS[null]}"), *explain_test(rows, null)]
         for metric in dict.fromkeys(row["metric"] for row in rows):
             parts += _draw_metric(found, [row for row in rows if row["metric"] == metric], short, width)
     parts += _draw_widths(found, short, width)
@@ -78,7 +78,8 @@ def _draw_dictionaries(
     return lines
 
 
-def _explain(rows: Sequence[Mapping[str, Any]], null: str) -> list[Text]:
+def explain_test(rows: Sequence[Mapping[str, Any]], null: str) -> list[Text]:
+    """A line on how the rows of one null were tested, and what the star means."""
     tested = [row for row in rows if row["p"] is not None]
     if not tested:
         return [Text("No cell could be tested.", WARNING)]
@@ -101,7 +102,7 @@ def _draw_metric(
     first = found["letters"]["a"]
     metric = rows[0]["metric"]
     label = "mean r of the pairs on held-out words" if metric == MEAN_R else parse_metric(metric).label
-    lines = [Text(), Text(label, "bold").append(_describe_rows(rows), FAINT)]
+    lines = [Text(), Text(label, "bold").append(describe_rows(rows), FAINT)]
     head = max(len(short[letter]) for letter in first)
     columns = {
         letter: [_show_cell(cells.get((*name[one], *name[letter]))) for one in first]
@@ -150,7 +151,7 @@ def _show_cell(row: Mapping[str, Any] | None) -> Text:
     return Text(f"{row['value']:.3f}", "bold" if star else "").append(STAR if star else " ")
 
 
-def _describe_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+def describe_rows(rows: Sequence[Mapping[str, Any]]) -> str:
     """What stands beside a metric's name: its null's mean, n, k, and p raw and corrected."""
     measured = [row for row in rows if row["value"] is not None]
     if not measured:
@@ -188,7 +189,7 @@ def _draw_widths(found: Mapping[str, Any], short: Mapping[str, str], width: int)
     own = [one for one in found["widths"] if one["null"] == found["sweep"]["nulls"][0]]
     lines: list[Text] = []
     for side, site in dict.fromkeys((one["side"], one["site"]) for one in own):
-        lines += draw_heading(f"Similarity by width: the SAEs of {side} at {_shorten_site(site)}")
+        lines += draw_heading(f"Similarity by width: the SAEs of {side} at {shorten_site(site)}")
         lines += _draw_site(
             found, [one for one in own if (one["side"], one["site"]) == (side, site)], short, width
         )
@@ -234,10 +235,10 @@ def _draw_warnings(found: Mapping[str, Any], width: int) -> list[Text]:
     return lines
 
 
-def _shorten(found: Mapping[str, Any], letter: str) -> str:
+def shorten_dictionary(found: Mapping[str, Any], letter: str) -> str:
     """A short name of a dictionary: its site, with the number of features where that is needed."""
     own = found["dictionaries"][letter]
-    site = _shorten_site(own["site"])
+    site = shorten_site(own["site"])
     same = [
         one
         for one in (found["dictionaries"][other] for other in found["letters"][letter[0]])
@@ -250,7 +251,7 @@ def _shorten(found: Mapping[str, Any], letter: str) -> str:
     return f"{site} #{found['letters'][letter[0]].index(letter) + 1}"
 
 
-def _shorten_site(site: str) -> str:
+def shorten_site(site: str) -> str:
     """``3.resid_post`` for ``blocks.3.hook_resid_post``, and ``3`` where it is that."""
     short = site.removeprefix("blocks.").replace("hook_", "")
     block, _, kind = short.partition(".")

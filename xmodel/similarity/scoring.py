@@ -19,6 +19,7 @@ from xmodel.similarity.cells import (
 from xmodel.similarity.intervals import measure_reaches
 from xmodel.similarity.material import Material
 from xmodel.similarity.metrics import parse_metric
+from xmodel.similarity.null_draws import write_score_nulls
 from xmodel.similarity.orders import draw_shifts
 from xmodel.similarity.repairing import Matches
 from xmodel.similarity.scores import Score, correct_families
@@ -43,7 +44,8 @@ def score_run(
     """Score how similar the feature spaces of a run's two models are, each value with its null.
 
     Pairs were found on the discovery half of the documents. On ``decoder`` the paired features' vectors are
-    compared, on ``activations`` what the features do on held-out words. Writes scores.json into the run.
+    compared, on ``activations`` what the features do on held-out words. Writes scores.json into the run, and
+    the draws of all nulls as scores_nulls.parquet.
 
     Args:
         run: a finished run.
@@ -81,7 +83,9 @@ def score_run(
     with run.folder.lock():
         if (run.folder / "scores.json").is_file():
             warn(f"the scores that were in {run.path / 'scores.json'} are replaced.")
-        run.folder.write_json("scores.json", [one.as_json() for one in found])
+        digest = run.folder.write_json("scores.json", [one.as_json() for one in found])
+        write_score_nulls(run.folder, [one.null for one in scored], digest)
+        run.folder.tell_old_page(warn)
     return found
 
 

@@ -121,6 +121,7 @@ def steer_run(
         write_matrices(session, collected, found, collector.fingerprint)
         run.folder.write_json(SUMMARY, summary)
         remove_parts(run.folder, keep=MATRICES)
+        run.folder.tell_old_page(warn)
     return Steering(run, summary)
 
 
