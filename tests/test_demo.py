@@ -45,6 +45,11 @@ def steering(run):
 
 
 @pytest.fixture(scope="module")
+def written(run):
+    return {"page": str(run.path / "report" / "index.html")}
+
+
+@pytest.fixture(scope="module")
 def scores(run):
     return score_run(run, DEMO_SCORES)
 
@@ -211,6 +216,8 @@ def test_a_new_user_without_a_network_sees_one_screen(tmp_path):
     run = open_run(tmp_path / "xmodel-demo")
     assert f"{run.summary['words']:,}, each" in done.stdout
     assert "what changes further down agrees by" in " ".join(done.stdout.split())
+    assert "Now open xmodel-demo/report/index.html in a browser" in done.stdout
+    assert (tmp_path / "xmodel-demo/report/index.html").is_file()
     # What it says to type next works, and the same command shows the same again.
     (feature,) = re.findall(r"xmodel features xmodel-demo --a (\d+)", done.stdout)
     shown = CliRunner().invoke(app, ["features", str(tmp_path / "xmodel-demo"), "--a", feature])
@@ -221,8 +228,8 @@ def test_a_new_user_without_a_network_sees_one_screen(tmp_path):
     assert again.stdout == done.stdout
 
 
-def test_a_narrow_terminal_is_filled_but_not_exceeded(run, scores, steering):
-    lines = draw(render_demo(describe_demo(run, scores, steering), 50), 50).splitlines()
+def test_a_narrow_terminal_is_filled_but_not_exceeded(run, scores, steering, written):
+    lines = draw(render_demo(describe_demo(run, scores, steering, written), 50), 50).splitlines()
     assert max(len(line) for line in lines[:-4]) <= 50
     assert any("steered" in line for line in lines)
 
@@ -240,6 +247,7 @@ def test_json_is_one_document(tmp_path, run):
         len(steered["pairs"]) == 30
         and steered["mean_diagonal"] > steered["excess"]["difference"]["value"] / 2 > 0
     )
+    assert set(found["report"]["missing"]) == {"layers"} and Path(found["report"]["page"]).is_file()
     assert steered["p_max"] <= 0.05 and steered["retrieval"]["candidates"] == 30
     listed = {(row["feature_a"], row["feature_b"]) for row in run.pairs.slice(0, 400).to_pylist()}
     for pair in [*found["best_pairs"], *found["concept_pairs"]]:
@@ -250,10 +258,10 @@ def test_json_is_one_document(tmp_path, run):
             assert pair[f"top_words_{side}"][0].lower() not in grammar
 
 
-def test_no_pair_is_shown_twice(run, scores, steering, monkeypatch):
+def test_no_pair_is_shown_twice(run, scores, steering, written, monkeypatch):
     """With more best pairs some of them are of concepts too."""
     monkeypatch.setattr("xmodel.report.demo.BEST", 60)
-    found = describe_demo(run, scores, steering)
+    found = describe_demo(run, scores, steering, written)
     best, concepts = (
         {(pair["feature_a"], pair["feature_b"]) for pair in found[name]}
         for name in ("best_pairs", "concept_pairs")
@@ -269,11 +277,11 @@ def test_another_run_is_not_overwritten(tmp_path):
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "x"
 
 
-def test_only_headings_and_names_are_bold(run, scores, steering):
+def test_only_headings_and_names_are_bold(run, scores, steering, written):
     """A style that runs on to the end of a sentence would be seen only on a terminal."""
     page = io.StringIO()
     console = Console(file=page, force_terminal=True, color_system="standard", width=90)
-    console.print(render_demo(describe_demo(run, scores, steering), 90))
+    console.print(render_demo(describe_demo(run, scores, steering, written), 90))
     lines = page.getvalue().splitlines()
     (pairs,) = [line for line in lines if "features of a have a partner" in line]
     assert re.match(r"\x1b\[1mpairs     \x1b\[0m[\d,]+ features", pairs)
@@ -290,10 +298,10 @@ def test_only_headings_and_names_are_bold(run, scores, steering):
         ({"p_max": 0.2}, "which is not clearly more than chance."),
     ],
 )
-def test_what_is_said_of_steering_follows_its_tests(run, scores, steering, changes, said):
+def test_what_is_said_of_steering_follows_its_tests(run, scores, steering, written, changes, said):
     cell = make_cell(0.25, 0.5) | {name: own for name, own in changes.items() if name == "p_max"}
     cell["over_hard"] = make_excess(0.1, changes.get("low", -0.1), 0.3)
     cell["excess"]["difference"]["reinitialised"] = changes.get("draws", [0.001, 0.003])
-    found = describe_demo(run, scores, steering)
+    found = describe_demo(run, scores, steering, written)
     found["steering"] = {**found["steering"], "cells": [cell], "primary": 0}
     assert said in " ".join(draw(render_demo(found, 80), 80).split())

@@ -108,6 +108,29 @@ def test_where_hard_pairs_do_as_well_it_says_so(share, over):
     assert "as far as 61 hard pairs can tell" in verdict and f"{share:.0%} of comparisons" in verdict
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-0.3, -0.01, "less"),
+        (-0.3, 0.0, "alike"),
+        (-0.1, 0.1, "alike"),
+        (0.0, 0.3, "alike"),
+        (0.01, 0.3, "partners"),
+    ],
+)
+def test_hard_pairs_that_agree_more_are_told_from_those_that_agree_as_well(low, high, expected):
+    found = make_found(over_hard=make_excess((low + high) / 2, low, high))
+    assert classify_transfer(found) == expected
+    verdict, style = judge_transfer(found)
+    assert ("agree more than the partners do, as far as 61 hard pairs can tell" in verdict) == (
+        expected == "less"
+    )
+    assert ("agree as well" in verdict) == (expected == "alike")
+    assert (style == WARNING) == ("who was paired with whom" in verdict) == (expected != "partners")
+    # Comparisons are those of the pairs that have a hard pair, not of all pairs.
+    assert "pairs that have one win 71% of comparisons with all of them, chance 50%)" in verdict
+
+
 def test_an_excess_counts_only_above_every_one_of_two_draws_or_more():
     def classify(**changes):
         own = make_cell(0.25, 0.5)["excess"] | {"difference": make_excess(0.3, 0.2, 0.4, **changes)}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import issparse
 
 from xmodel.alignment.shards import write_features
 from xmodel.alignment.tables import TABLES, Splitter, count_words, merge_tables, write_table
@@ -103,6 +104,8 @@ def plant_features(texts, seed=0, noise=0.1):
 
 
 def make_rows(dense):
+    if issparse(dense):
+        return WordFeatures(dense.indptr.astype(np.int64), dense.indices, dense.data, dense.shape[1])
     rows, columns = np.nonzero(dense)
     counts = np.bincount(rows, minlength=len(dense))
     indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -116,7 +119,8 @@ def build_run(path, texts=None, *, shards=3, values=None, pairing=None, names=No
         path: of the folder.
         texts: documents; made up if left out.
         shards: how many.
-        values: [W, F] by side, or what makes them from the words' texts; planted if left out.
+        values: [W, F] by side, dense or scipy's rows, or what makes them from the words' texts; planted if
+            left out.
         pairing: filters and rules; None for no pairing at all.
         names: of the documents.
         unit: as the manifest has it.
@@ -201,7 +205,7 @@ def _make_manifest(listed, tables, documents, values, unit):
                 "name": f"release/sae-{side}",
                 "architecture": "standard",
                 "features": values[side].shape[1],
-                "signed": bool((values[side] < 0).any()),
+                "signed": bool(values[side].min() < 0),
             },
             "site": "blocks.3.hook_resid_post",
             "calibration": {"fvu": 0.25, "tokens": 700, "misfit": None},

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from xmodel.alignment.settings import PassSettings
     from xmodel.alignment.setup import LoadOptions
     from xmodel.alignment.windows import cut_windows
-    from xmodel.datasets.corpus import open_corpus
-    from xmodel.datasets.words import split_words
     from xmodel.errors import InputError
     from xmodel.models.capture import capture
     from xmodel.models.language import load_language_model
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
     from xmodel.pairing.comparing import align_models
     from xmodel.pairing.results import open_run
     from xmodel.pairing.settings import PairSettings
+    from xmodel.report.page.report import write_report
+    from xmodel.report.page.settings import ReportSettings
     from xmodel.similarity.scoring import score_run
     from xmodel.similarity.settings import ScoreSettings
     from xmodel.steering.settings import SteerSettings
@@ -32,6 +32,7 @@ __all__ = [
     "LoadOptions",
     "PairSettings",
     "PassSettings",
+    "ReportSettings",
     "ScoreSettings",
     "SteerSettings",
     "align_ids",
@@ -43,11 +44,10 @@ __all__ = [
     "load_dictionary",
     "load_language_model",
     "load_tokenizer",
-    "open_corpus",
     "open_run",
     "score_run",
-    "split_words",
     "steer_run",
+    "write_report",
 ]
 
 _HOMES = {
@@ -55,6 +55,7 @@ _HOMES = {
     "LoadOptions": "xmodel.alignment.setup",
     "PairSettings": "xmodel.pairing.settings",
     "PassSettings": "xmodel.alignment.settings",
+    "ReportSettings": "xmodel.report.page.settings",
     "ScoreSettings": "xmodel.similarity.settings",
     "SteerSettings": "xmodel.steering.settings",
     "align_ids": "xmodel.alignment.align",
@@ -66,11 +67,10 @@ _HOMES = {
     "load_dictionary": "xmodel.models.saes",
     "load_language_model": "xmodel.models.language",
     "load_tokenizer": "xmodel.alignment.loading",
-    "open_corpus": "xmodel.datasets.corpus",
     "open_run": "xmodel.pairing.results",
     "score_run": "xmodel.similarity.scoring",
-    "split_words": "xmodel.datasets.words",
     "steer_run": "xmodel.steering.steering",
+    "write_report": "xmodel.report.page.report",
 }
 
 

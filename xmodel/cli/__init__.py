@@ -1,6 +1,7 @@
 """The command line: each command parses its arguments, calls one library function, and prints."""
 
 from xmodel.cli import demo as _demo
+from xmodel.cli import report as _report
 from xmodel.cli import runs as _runs
 from xmodel.cli import score as _score
 from xmodel.cli import selfcheck as _selfcheck
@@ -11,4 +12,4 @@ from xmodel.cli.program import app, main
 
 __all__ = ["app", "main"]
 
-_COMMANDS = (_words, _runs, _demo, _score, _steer, _selfcheck, _sweep)
+_COMMANDS = (_words, _runs, _demo, _score, _steer, _report, _selfcheck, _sweep)

@@ -25,7 +25,8 @@ def demo(
     """See the program work on two small language models that come with it; offline, in seconds.
 
     Finds which SAE feature of the one model is which of the other, over passages that neither has read,
-    scores how alike the two feature spaces are, and pushes both models along paired features.
+    scores how alike the two feature spaces are, pushes both models along paired features, and writes all of
+    it as a page for a browser.
 
     \b
     Examples:
@@ -37,6 +38,7 @@ def demo(
     from xmodel.datasets.demo import DEMO_CORPUS, DEMO_SAES
     from xmodel.pairing.comparing import align_models
     from xmodel.report.demo import DEMO_SCORES, DEMO_STEERING, describe_demo, render_demo
+    from xmodel.report.page.report import write_report
     from xmodel.similarity.scoring import score_run
     from xmodel.steering.steering import steer_run
 
@@ -45,4 +47,5 @@ def demo(
         run = align_models(*DEMO_SAES, DEMO_CORPUS, out, fresh=not resume, report=report, warn=report_line)
         scores = score_run(run, DEMO_SCORES, report=report, warn=report_line)
         steering = steer_run(run, DEMO_STEERING, report=report, warn=report_line)
-    show_found(describe_demo(run, scores, steering), render_demo, json)
+        written = write_report(run, report=report, warn=report_line)
+    show_found(describe_demo(run, scores, steering, written.as_json()), render_demo, json)

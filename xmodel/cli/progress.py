@@ -38,6 +38,13 @@ STAGES = {
     "next_word_b": "what model B's pushes do to the next word",
     "next_token_a": "dose by dose, what model A predicts",
     "next_token_b": "dose by dose, what model B predicts",
+    "alignment": "passages looked at for the page",
+    "re-pairing null": "pairing again after shifting words",
+    "re-pairing null of some": "the same for features whose partner it leaves open",
+    "explorer": "steps of the table of pairs",
+    "maps": "maps of decoder directions",
+    "figures": "figures for print",
+    "page": "writing the page",
 }
 """What the stages of a run are called in front of a person."""
 QUIET = 10.0

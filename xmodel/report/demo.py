@@ -64,20 +64,23 @@ FAMILIES = {"gpt_neox": "GPT-NeoX", "gemma3_text": "Gemma 3"}
 """What the families of the bundled models are called."""
 
 
-def describe_demo(run: Run, scores: Sequence[Score], steering: Steering) -> dict[str, Any]:
+def describe_demo(
+    run: Run, scores: Sequence[Score], steering: Steering, written: Mapping[str, Any]
+) -> dict[str, Any]:
     """Describe the run of ``xmodel demo``, in the format of ``xmodel demo --json``.
 
     Args:
         run: a finished run on the bundled pair.
         scores: of the run, by `score_run` with `DEMO_SCORES`.
         steering: of the run, by `steer_run` with `DEMO_STEERING`.
+        written: the page of the run, as ``xmodel report --json`` describes it.
 
     Returns:
         What `describe_run` returns; ``concept_pairs``, the best pairs of features that name a concept: fewer
         than three of the ten words on which either fires most strongly are punctuation, digits, stop words
         or their like in the Bible (see `find_non_concepts`); ``scores``, as scores.json has them;
-        ``steering``, as steering.json has it; and for each side also ``family``, ``blocks``, ``width`` and
-        ``ids`` of its model.
+        ``steering``, as steering.json has it; ``report``, `written`; and for each side also ``family``,
+        ``blocks``, ``width`` and ``ids`` of its model.
 
     Raises:
         InputError: if the run is not finished, or damaged.
@@ -86,6 +89,7 @@ def describe_demo(run: Run, scores: Sequence[Score], steering: Steering) -> dict
     found["concept_pairs"] = _find_concept_pairs(run)
     found["scores"] = [one.as_json() for one in scores]
     found["steering"] = steering.summary
+    found["report"] = dict(written)
     for own in found["sides"].values():
         config = json.loads((find_builtin(own["model"], "model") / "config.json").read_text("utf-8"))
         own["family"] = FAMILIES[config["model_type"]]
@@ -126,7 +130,7 @@ def render_demo(found: Mapping[str, Any], width: int) -> RenderableType:
     parts += _draw_sentence("pairs", _tell_pairs(found), width)
     parts += _draw_sentence("alike", _tell_alike(found), width)
     parts += _draw_sentence("steered", _tell_steered(found["steering"]), width)
-    return Group(*parts, *_draw_pairs(found, width), *_draw_next(found, width))
+    return Group(*parts, *_draw_pairs(found, width), *_draw_next(found))
 
 
 def _draw_model(found: Mapping[str, Any], side: str, width: int) -> list[RenderableType]:
@@ -194,6 +198,7 @@ def _tell_steered(steering: Mapping[str, Any]) -> str:
     )
     return {
         "partners": f"{told}, and more than for features that merely fire alike ({hard}).",
+        "less": f"{told}, but also for features that merely fire alike ({hard}).",
         "alike": f"{told}, but also for features that merely fire alike ({hard}).",
         "unmatched": f"{told}.",
         "few": f"{told}. One draw of these is too few for a verdict.",
@@ -224,10 +229,10 @@ def _draw_pairs(found: Mapping[str, Any], width: int) -> list[Text]:
     return [*title, *lines[: 1 + best * each], Text(), *lines[1 + best * each :], *wrap(note, width)]
 
 
-def _draw_next(found: Mapping[str, Any], width: int) -> list[RenderableType]:
+def _draw_next(found: Mapping[str, Any]) -> list[RenderableType]:
     run, pair = shlex.quote(found["run"]), found["best_pairs"][0]
-    heading = Text("Everything is in ", "bold").append_text(show_name(f"{found['run']}/", width - 30))
-    lines = [Text(), heading.append(". Type next", "bold")]
+    heading = Text("Now open ", "bold").append_text(show_name(found["report"]["page"]))
+    lines = [Text(), heading.append(" in a browser, or type", "bold")]
     lines += [
         Text("  ").append_text(show_name(f"xmodel features {run} --a {pair['feature_a']}")),
         Text("  ").append_text(show_name(f"xmodel score {run}")),

@@ -84,7 +84,7 @@ def describe_feature(run: Run, side: str, number: int, *, partners: int, context
         "words": int(run.shards.bounds[-1]),
         **describe_survey(own),
         "partners": [{**row, **describe_survey(found[row["feature"]])} for row in rows],
-        "unpaired": None if rows else _explain_unpaired(run, own),
+        "unpaired": None if rows else explain_unpaired(run.manifest["pairing"], own.discovery),
         "contexts": _list_contexts(run, surveys),
     }
 
@@ -100,12 +100,17 @@ def _check_number(run: Run, side: str, number: int) -> None:
         )
 
 
-def _explain_unpaired(run: Run, own: Survey) -> str:
-    settings = run.manifest["pairing"]
+def explain_unpaired(settings: Mapping[str, Any], discovery: int) -> str:
+    """Why a feature has no partner.
+
+    Args:
+        settings: ``pairing`` of the run's manifest.
+        discovery: words of the discovery half that it fires on.
+    """
     least = settings["min_firings"]
-    if own.discovery < least:
+    if discovery < least:
         return (
-            f"It fires on {count(own.discovery, 'word')} of the discovery half; pairing asked for at least "
+            f"It fires on {count(discovery, 'word')} of the discovery half; pairing asked for at least "
             f"{least} (--min-firings)."
         )
     others = [name for name in ("skip_words", "drop_non_concepts") if settings.get(name)]

@@ -19,7 +19,7 @@ from xmodel.steering.results import SUMMARY, TABLE, Steering
 
 BEST = 10
 """Pairs that are listed, greatest T first."""
-Verdict = Literal["untested", "none", "open", "few", "architecture", "unmatched", "alike", "partners"]
+Verdict = Literal["untested", "none", "open", "few", "architecture", "unmatched", "less", "alike", "partners"]
 GOOD = "bold green"
 LEAST_DRAWS = 2
 """Draws of random layers below which nothing is called transfer."""
@@ -30,12 +30,13 @@ _AGREEMENT = (
     "Agreement is 1 where both changes move the words in the same way relative to each other, 0 where they "
     "have nothing in common, -1 where they are opposite."
 )
-_EXPLAINED = {
+EXPLAINED = {
     "push": f"{_AGREEMENT} Only that part of a change counts which turns round with the push, and the push's "
     "own copy, which the residual stream carries along, is taken out.",
     "ablate": f"{_AGREEMENT} What was taken away is put back before, so that only what later layers make "
     "of its absence counts.",
 }
+"""What agreement is, by mode."""
 
 
 def describe_steering(steering: Steering) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def render_steering(found: Mapping[str, Any], width: int) -> RenderableType:
         lines += wrap(Text(told, WARNING), width)
     lines += [
         Text(),
-        *wrap(Text(_EXPLAINED[found["mode"]], FAINT), width),
+        *wrap(Text(EXPLAINED[found["mode"]], FAINT), width),
     ]
     lines += draw_cells(found, width)
     lines += draw_nulls(found, width)
@@ -161,8 +162,13 @@ def tell_retrieval(found: Mapping[str, Any]) -> str | None:
     )
 
 
-def tell_agreement(found: Mapping[str, Any]) -> list[str]:
-    """How far partners agree, beside other pairs, random layers, and a model with itself."""
+def tell_agreement(found: Mapping[str, Any], over: str = "pairs") -> list[str]:
+    """How far partners agree, beside other pairs, random layers, and a model with itself.
+
+    Args:
+        found: what `describe_steering` gives.
+        over: what the interval is over.
+    """
     cell, ceiling = take_primary(found), found.get("ceiling")
     others = cell["mean_off_diagonal"]
     sentence = f"Partners agree by {format_r(cell['mean_diagonal'])}"
@@ -176,7 +182,7 @@ def tell_agreement(found: Mapping[str, Any]) -> list[str]:
         low, high = excess["interval"]
         told.append(
             f"Random layers after the site give a difference of {format_r(_average(excess['reinitialised']))}"
-            f"; the trained ones lie {format_r(excess['value'])} above that (95% interval over pairs "
+            f"; the trained ones lie {format_r(excess['value'])} above that (95% interval over {over} "
             f"{format_r(low)} to {format_r(high)}), {count_below(excess)}."
         )
     if ceiling is not None:
@@ -219,8 +225,9 @@ def classify_transfer(found: Mapping[str, Any]) -> Verdict:
         ``untested``: too few pairs; ``none``: no more than other pairs; ``open``: more than these, but no
         random layers were tried; ``architecture``: no more than with random layers, by the interval of the
         excess or because one of the draws does as well; ``few``: more than with the only draw of random
-        layers; ``unmatched``: more than all draws, but there are no hard pairs; ``alike``: more than these,
-        but not than hard pairs; ``partners``: more than all of them.
+        layers; ``unmatched``: more than all draws, but there are no hard pairs; ``less``: more than all
+        draws, but less than hard pairs, by the interval of the difference; ``alike``: more than all draws,
+        but not clearly more or less than hard pairs; ``partners``: more than all of them.
     """
     cell = take_primary(found)
     excess, over = take_excess(cell, "difference"), cell["over_hard"]
@@ -236,14 +243,17 @@ def classify_transfer(found: Mapping[str, Any]) -> Verdict:
         return "few"
     if cell["auroc"]["hard"] is None:
         return "unmatched"
-    better = over is not None and over["interval"] is not None and over["interval"][0] > 0
-    return "partners" if better else "alike"
+    low, high = (over and over["interval"]) or (0, 0)
+    if high < 0:
+        return "less"
+    return "partners" if low > 0 else "alike"
 
 
 def judge_transfer(found: Mapping[str, Any]) -> tuple[str, str]:
     """`classify_transfer` in plain words, and their style."""
     verdict = classify_transfer(found)
     begin = "partners do alike, beyond what random layers give"
+    common = "what transfers is then what the words have in common, not who was paired with whom"
     told = {
         "untested": f"none. {count(found['pairs_sharing_no_feature'], 'pair')} that share no feature are too "
         "few to tell partners from other pairs; each pair stands beside its own chance below.",
@@ -257,9 +267,10 @@ def judge_transfer(found: Mapping[str, Any]) -> tuple[str, str]:
         "than with random layers after the site, which have learnt nothing.",
         "unmatched": f"{begin}. Whether that takes partners is not known, because no other features fire as "
         "much alike (no hard pairs were found).",
+        "less": f"{begin}. But pairs of features that merely fire alike (hard pairs) agree more than the "
+        f"partners do, as far as {tell_hard(found)}: {common}.",
         "alike": f"{begin}. But pairs of features that merely fire alike (hard pairs) agree as well, as far "
-        f"as {tell_hard(found)}: what transfers is then what the words have in common, not who was paired "
-        "with whom.",
+        f"as {tell_hard(found)}: {common}.",
         "partners": f"{begin}, and beyond features that fire as much alike but are no partners, as far as "
         f"{tell_hard(found)}.",
     }[verdict]
@@ -278,7 +289,8 @@ def tell_hard(found: Mapping[str, Any]) -> str:
             told += f", 95% interval {format_r(low)} to {format_r(high)}"
         told += "; "
     share = cell["auroc"]["hard"]
-    return f"{told}pairs win {format_share(share or 0.0, 1)} of comparisons with all of them, chance 50%)"
+    won = f"{format_share(share or 0.0, 1)} of comparisons with all of them, chance 50%"
+    return f"{told}pairs that have one win {won})"
 
 
 def take_primary(found: Mapping[str, Any]) -> Mapping[str, Any]:

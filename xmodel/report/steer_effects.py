@@ -1,6 +1,6 @@
 """What else steering found, in sentences: damage, doses, next words, what rises, what is carried over."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,13 @@ _COLUMN = 12
 
 def draw_effects(found: Mapping[str, Any], width: int) -> list[Text]:
     """A sentence on everything that was measured beside transfer, and a table of contrast vectors."""
+    lines = [line for name, text in list_effects(found) for line in _draw_beside(name, text, width)]
+    heading = draw_heading("What else the pushes do") if lines else []
+    return [*heading, *lines, *_draw_contrasts(found, width)]
+
+
+def list_effects(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and finding of everything that was measured beside transfer."""
     told = [
         ("damage", tell_damage(found)),
         ("doses", tell_doses(found)),
@@ -32,9 +39,7 @@ def draw_effects(found: Mapping[str, Any], width: int) -> list[Text]:
         ("linear map", tell_carried(found)),
         ("other texts", tell_reliability(found)),
     ]
-    lines = [line for name, text in told if text for line in _draw_beside(name, text, width)]
-    heading = draw_heading("What else the pushes do") if lines else []
-    return [*heading, *lines, *_draw_contrasts(found, width)]
+    return [(name, text) for name, text in told if text]
 
 
 def tell_damage(found: Mapping[str, Any]) -> str | None:
@@ -195,24 +200,29 @@ def _draw_contrasts(found: Mapping[str, Any], width: int) -> list[Text]:
         for way in ("pairs", "linear", "own"):
             row += [Text(format_r(one[way]["odd"]), "bold"), Text(format_p(one[way]["p"]))]
         rows.append(row)
-    shares = [one["share_random"] for one in contrasts if one["share_random"] is not None]
-    random = (
-        " to ".join(dict.fromkeys(format_share(one, 1) for one in (min(shares), max(shares))))
-        if shares
-        else ""
-    )
-    note = (
-        "share: of the length of A's vector, what its paired features express"
-        f"{f' (of random vectors {random})' if random else ''}. Then how far B's vector does what A's does: "
-        "carried through the pairs, by the linear map, and made of B's own activations at the same prompts; "
-        "p against random directions, not corrected over the table."
-    )
+    note = explain_contrasts(contrasts)
     lines = draw_heading("Vectors of contrast prompts")
     table = draw_table(fields, rows, [], [[] for _ in rows], width)
     lines += table
     if lost := [way for way in ("pairs", "linear", "own") if way not in table[0].plain.split()]:
         lines += wrap(Text(f"no room here for: {', '.join(lost)}", FAINT), width)
     return [*lines, *wrap(Text(note, FAINT), width)]
+
+
+def explain_contrasts(contrasts: Sequence[Mapping[str, Any]]) -> str:
+    """What the columns of the table of contrast vectors mean."""
+    shares = [one["share_random"] for one in contrasts if one["share_random"] is not None]
+    random = (
+        " to ".join(dict.fromkeys(format_share(one, 1) for one in (min(shares), max(shares))))
+        if shares
+        else ""
+    )
+    return (
+        "share: of the length of A's vector, what its paired features express"
+        f"{f' (of random vectors {random})' if random else ''}. Then how far B's vector does what A's does: "
+        "carried through the pairs, by the linear map, and made of B's own activations at the same prompts; "
+        "p against random directions, not corrected over the table."
+    )
 
 
 def _draw_beside(name: str, text: str, width: int) -> list[Text]:

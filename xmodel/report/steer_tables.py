@@ -57,10 +57,10 @@ def draw_cells(found: Mapping[str, Any], width: int) -> list[Text]:
     shown = set(table[0].plain.split())
     if lost := [one for one in titles if one not in shown]:
         lines += wrap(Text(f"no room here for: {', '.join(lost)}", FAINT), width)
-    return [*lines, *wrap(Text(_explain_cells(found, shown), FAINT), width)]
+    return [*lines, *wrap(Text(explain_cells(found, shown), FAINT), width)]
 
 
-def _explain_cells(found: Mapping[str, Any], shown: set[str]) -> str:
+def explain_cells(found: Mapping[str, Any], shown: set[str]) -> str:
     """What the columns that are shown mean."""
     cells, settings = found["cells"], found["settings"]
     own = cells[found["primary"]]["retrieval"]
@@ -104,7 +104,25 @@ def _tell_blocks(found: Mapping[str, Any]) -> str:
 
 
 def draw_nulls(found: Mapping[str, Any], width: int) -> list[Text]:
-    """Mean T of everything that is no pair, from what is easily beaten to what is not; then partners."""
+    """What `list_nulls` says, as a table."""
+    title = "What chance gives: mean agreement, by what is put in the partner's place"
+    lines = [line for heading in draw_heading(title) for line in wrap(heading, width)]
+    for name, value, told in list_nulls(found):
+        own = name == "partners"
+        line = pad(Text(name, "bold" if own else ""), _NAME)
+        line.append("  ").append_text(pad(Text(format_r(value), "bold" if own else ""), _VALUE, right=True))
+        if told:
+            line.append(f"  {told}", FAINT)
+        lines += wrap_after(line, width, _NAME + _VALUE + 4)
+    return [*lines, *wrap(Text(tell_single(found)), width)]
+
+
+def list_nulls(found: Mapping[str, Any]) -> list[tuple[str, float, str]]:
+    """Mean T of everything that is no pair, from what is easily beaten to what is not; then partners.
+
+    Returns:
+        Name, mean and explanation of what was measured.
+    """
     cell = found["cells"][found["primary"]]
     means, random = cell["means"], cell["reinitialised"]
     hard = found["hard_pairs"]
@@ -133,18 +151,7 @@ def draw_nulls(found: Mapping[str, Any], width: int) -> list[Text]:
             "" if matched_mean is None else f"those that have a hard pair {format_r(matched_mean)}",
         ),
     ]
-    title = "What chance gives: mean agreement, by what is put in the partner's place"
-    lines = [line for heading in draw_heading(title) for line in wrap(heading, width)]
-    for name, value, told in rows:
-        if value is None:
-            continue
-        own = name == "partners"
-        line = pad(Text(name, "bold" if own else ""), _NAME)
-        line.append("  ").append_text(pad(Text(format_r(value), "bold" if own else ""), _VALUE, right=True))
-        if told:
-            line.append(f"  {told}", FAINT)
-        lines += wrap_after(line, width, _NAME + _VALUE + 4)
-    return [*lines, *wrap(Text(tell_single(found)), width)]
+    return [(name, value, told) for name, value, told in rows if value is not None]
 
 
 def wrap_after(line: Text, width: int, indent: int) -> list[Text]:

@@ -102,7 +102,7 @@ def show_text(text: str, *, style: str = "") -> Text:
         plain.clear()
 
     for character in text:
-        sign = _SIGNS.get(character) or _spell_character(character, attached=bool(plain))
+        sign = _SIGNS.get(character) or spell_character(character, attached=bool(plain))
         if sign is None:
             plain.append(character)
         else:
@@ -132,7 +132,7 @@ def _spell_bytes(data: bytes, opened: bool, closed: bool) -> str:
     return f"{'‹' if opened else ''}{data.hex(' ').upper()}{'›' if closed else ''}"
 
 
-def _spell_character(character: str, *, attached: bool) -> str | None:
+def spell_character(character: str, *, attached: bool) -> str | None:
     """How to spell a character out, or None if it can be shown as it is."""
     if " " < character <= "~":
         return None
