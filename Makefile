@@ -15,7 +15,7 @@ INPUTS := pyproject.toml constraints.txt xmodel/alignment/_kernels.c xmodel/pair
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format benchmark realpair study clean
+.PHONY: help install demo test browser lint format benchmark realpair study clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile | expand -t 18
@@ -26,7 +26,7 @@ demo: .venv/.installed ## the main job on the two small models that come with xm
 	@$(BIN)/xmodel demo </dev/null
 
 test: lint ## formatting, lint, types, and every test that needs nothing beside the checkout
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not shared" </dev/null
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not shared and not browser" </dev/null
 
 lint: .venv/.installed-dev ## formatting, lint and types only
 	$(BIN)/ruff format --check .
@@ -37,13 +37,17 @@ format: .venv/.installed-dev ## put the formatting in order
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: .venv/.installed-benchmarks ## accuracy and speed of alignment, pairing and nulls against other ways
+browser: .venv/.installed-dev ## the tests of the page of `xmodel report`, in Chromium
+	XMODEL_REQUIRE_BROWSER=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/browser </dev/null
+
+benchmark: .venv/.installed-benchmarks ## accuracy and speed of alignment, pairing, nulls and the page against other ways
 	$(BIN)/python benchmarks/alignment_accuracy.py </dev/null
 	$(BIN)/python benchmarks/alignment_speed.py </dev/null
 	$(BIN)/python benchmarks/pairing.py </dev/null
 	$(BIN)/python benchmarks/nulls.py </dev/null
 	$(BIN)/python benchmarks/lan2024.py </dev/null
 	$(BIN)/python benchmarks/steering.py </dev/null
+	$(BIN)/python benchmarks/report.py </dev/null
 
 realpair: .venv/.installed-dev ## cost of a whole run, and the table of poolings, on the real pair in $(PAIR)
 	$(BIN)/python benchmarks/end_to_end.py $(PAIR) $(SHARED)/data/saes $(SHARED)/data/texts/moby-dick </dev/null
