@@ -91,4 +91,5 @@ def test_pairs_that_are_looked_at_one_after_another_do_not_pile_up(full, open_pa
     for number in range(0, 1500, 64):
         follow(page, f"#a={number}")
     open_pair(page, "#a=1")
-    assert page.locator("script").count() <= before + 3
+    # Those of chunks that are still on their way go too.
+    page.wait_for_function("most => document.scripts.length <= most", arg=before + 3)

@@ -49,7 +49,13 @@ def test_a_pair_is_opened_and_read_without_a_pointer(full, open_page):
     page.keyboard.press("/")
     page.keyboard.type("the")
     page.keyboard.press("ArrowDown")
-    page.locator("#detail .context").first.wait_for()
+    page.wait_for_function(
+        """() => {
+          const chosen = document.querySelector('#pairs-table [aria-selected=true] .id')?.innerText;
+          const title = document.querySelector('#detail h3')?.innerText ?? '';
+          return chosen && title.startsWith(`${chosen} `) && document.querySelector('#detail .context');
+        }"""
+    )
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('#detail').contains(document.activeElement)")
     words = 0
@@ -59,7 +65,7 @@ def test_a_pair_is_opened_and_read_without_a_pointer(full, open_page):
             words += 1
             # Also where the word had to be scrolled to.
             page.wait_for_timeout(150)
-            assert page.locator("#tooltip").is_visible()
+            page.locator("#tooltip").wait_for()
     assert words > 5
     page.locator("#detail .word.peak").first.focus()
     page.keyboard.press("ArrowRight")

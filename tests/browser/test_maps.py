@@ -170,7 +170,10 @@ def test_other_colours_keep_what_is_selected(maps, how):
     maps.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.7 * box["height"], steps=6)
     maps.mouse.up()
     wait_for_lit(maps, "b")
-    maps.mouse.move(1, 1)
+    maps.mouse.move(1, 1, steps=5)
+    # Plotly tells of what was pointed at a moment later.
+    maps.wait_for_timeout(300)
+    maps.mouse.move(2, 2)
     maps.wait_for_function("document.querySelector('#map-status').innerText.includes('selected')")
     told = maps.locator("#map-status").inner_text()
     for choice in ("rate", how):
