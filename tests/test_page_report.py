@@ -15,9 +15,12 @@ from xmodel.errors import InputError
 from xmodel.pairing.pairs import pair_features
 from xmodel.pairing.results import open_run
 from xmodel.pairing.settings import PairSettings
+from xmodel.report.page import facts
 from xmodel.report.page import report as page_report
+from xmodel.report.page.facts import describe_frame
 from xmodel.report.page.folder import replace_report
 from xmodel.report.page.telling import render_report
+from xmodel.report.runs import describe_side
 from xmodel.run import RunFolder
 
 QUICK = ReportSettings(maps=False, passages=3, shifts=3, contexts=4)
@@ -61,15 +64,31 @@ def test_the_folder_has_all_that_the_page_names(made):
 
 def test_what_scripts_read_first_is_the_runs(made):
     run, written = made
-    facts = read_chunk(run.path / "report", "run")
-    assert facts["pairs"] == written.pairs == len(read_chunk(run.path / "report", "pairs/table")["a"]) > 0
-    assert facts["words"] == len(run.words)
-    assert [facts["sides"][side]["features"] for side in "ab"] == list(run.shards.features)
-    assert set(facts["missing"]) == {"maps", "steering", "layers"}
-    there = {one["name"] for one in facts["parts"]}
+    found = read_chunk(run.path / "report", "run")
+    assert found["pairs"] == written.pairs == len(read_chunk(run.path / "report", "pairs/table")["a"]) > 0
+    assert found["words"] == len(run.words)
+    assert [found["sides"][side]["features"] for side in "ab"] == list(run.shards.features)
+    assert set(found["missing"]) == {"maps", "steering", "layers"}
+    there = {one["name"] for one in found["parts"]}
     assert there == {"overview", "pairs", "only", "alignment"}
-    assert facts["least_firings"] == 5
-    assert facts["labels"] == {"a": False, "b": False}
+    assert found["least_firings"] == 5
+    assert found["labels"] == {"a": False, "b": False}
+
+
+@pytest.mark.parametrize(
+    ("model", "shown"),
+    [
+        ("builtin:neox-demo", "neox-demo"),
+        ("EleutherAI/pythia-70m", "EleutherAI/pythia-70m"),
+        ("/home/me/models/gemma", "gemma"),
+        ("../models/gemma/", "gemma"),
+    ],
+)
+def test_the_title_names_models_and_no_places(made, monkeypatch, model, shown):
+    run, _ = made
+    described = describe_side(run, "a") | {"model": model}
+    monkeypatch.setattr(facts, "describe_side", lambda run, side: described)
+    assert describe_frame(run, {})["title"] == f"{shown} ↔ {shown}"
 
 
 def test_missing_parts_name_commands_that_work(made):

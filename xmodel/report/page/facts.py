@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import PurePath
 from typing import Any
 
 from xmodel.pairing.pair_table import RULES
@@ -90,4 +91,10 @@ def _describe_side(run: Run, side: str, own: Mapping[str, Any]) -> dict[str, Any
 
 
 def _name_models(sides: Mapping[str, Mapping[str, Any]]) -> str:
-    return " ↔ ".join(show_plain(own["model"].removeprefix("builtin:")) for own in sides.values())
+    return " ↔ ".join(show_plain(_shorten(own["model"])) for own in sides.values())
+
+
+def _shorten(model: str) -> str:
+    """A model's name without where it lies on this machine; an id of a hub stays whole."""
+    is_path = model.startswith(("/", "./", "../", "~"))
+    return PurePath(model).name if is_path else model.removeprefix("builtin:")
