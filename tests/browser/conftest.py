@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.chromium import NAMES, find_browser, start_browser
+from tests.browser.driving import settle
 from tests.browser.watching import open_pages
 
 HERE = Path(__file__).parent
@@ -55,3 +56,11 @@ def hostile(chromium, tmp_path_factory):
     from tests.browser.reports import make_once, write_hostile_report
 
     return make_once(tmp_path_factory, "hostile", write_hostile_report)
+
+
+@pytest.fixture
+def pairs(full, open_page):
+    """The table of that page's pairs."""
+    page = open_page(full, "#pairs")
+    settle(page, "pairs")
+    return page

@@ -11,13 +11,6 @@ from xmodel.pairing.results import open_run
 RULES = ("best_of_a", "best_of_b", "mutual", "one_to_one", "many_to_one", "optimal")
 
 
-@pytest.fixture
-def pairs(full, open_page):
-    page = open_page(full, "#pairs")
-    settle(page, "pairs")
-    return page
-
-
 @pytest.fixture(scope="module")
 def table(full):
     """The rows of pairs.parquet that belong to a rule, as a data frame, best r first."""

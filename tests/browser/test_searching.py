@@ -9,13 +9,6 @@ from tests.browser.test_explorer import count_shown, read_rows, wait_for_count
 from tests.browser.watching import PHONE
 
 
-@pytest.fixture
-def pairs(full, open_page):
-    page = open_page(full, "#pairs")
-    settle(page, "pairs")
-    return page
-
-
 @pytest.fixture(scope="module")
 def listed(full):
     return read_chunk(full, "pairs/table")
