@@ -63,7 +63,8 @@ def build_steering(run: Run, name: str | None = None) -> tuple[Part, dict[str, A
     found = fill_absent(describe_steering(Steering(run, fill_absent(steering.summary))))
     rows = steering.table.to_pydict()
     figures, notes = _draw(found, rows, steering)
-    told = [judge_transfer(found)[0].removeprefix("Verdict: "), tell_doing(found), tell_retrieval(found)]
+    told = [judge_transfer(found)[0].removeprefix("Verdict: "), tell_doing(found), EXPLAINED[found["mode"]]]
+    told += [tell_retrieval(found)]
     told += [" ".join(tell_agreement(found, name_resampled(found))), tell_single(found), tell_rounding(found)]
     sentences = [sentence[0].upper() + sentence[1:] for sentence in told if sentence]
     part = Part(
@@ -72,7 +73,7 @@ def build_steering(run: Run, name: str | None = None) -> tuple[Part, dict[str, A
         sentences=tuple(sentences),
         figures=tuple(figures),
         tables=tuple(list_tables(found, rows)),
-        notes=(EXPLAINED[found["mode"]], *notes),
+        notes=tuple(notes),
     )
     return part, list_examples(found)
 
