@@ -149,3 +149,13 @@ def test_addresses_of_pairs_become_links(text: str) -> None:
 )
 def test_nothing_else_does(text: str | int | None) -> None:
     assert find_link(text) is None
+
+
+def test_the_dark_theme_is_the_same_whether_chosen_or_the_systems():
+    """The colours stand twice, since a page without scripts has only the system's choice."""
+    text = (ASSETS / "page.css").read_text("utf-8")
+    system, chosen = (
+        dict(re.findall(r"(--[\w-]+): ([^;]+);", re.search(pattern, text, re.DOTALL)[1]))
+        for pattern in (r'not\(\[data-theme="light"\]\) \{(.*?)\}', r':root\[data-theme="dark"\] \{(.*?)\}')
+    )
+    assert system == chosen and len(system) > 10

@@ -18,8 +18,8 @@ from xmodel.report.page.chunks import round_decimals, round_significant
 from xmodel.report.page.feature_concepts import find_concepts, spell_concept
 from xmodel.report.page.layouts import DRAWS, LEAST, NEIGHBOURS, Turn, lay_out, turn_onto
 from xmodel.report.page.maps_cache import Layout, make_key, read_layouts, write_layouts
+from xmodel.report.page.partner_lists import list_all_partners
 from xmodel.report.page.records import Missing, Part, Scatter
-from xmodel.report.partners import OTHER
 from xmodel.report.scores import format_p
 from xmodel.similarity.concepts import KEYWORDS, TOP_WORDS
 from xmodel.similarity.decoders import load_decoder
@@ -145,17 +145,13 @@ def find_best_partners(run: Run) -> dict[str, BestPartners]:
     Raises:
         InputError: if pairing is not finished, or the file was changed.
     """
-    pairs = run.pairs
+    pairs, found = run.pairs, {}
     r = pairs["r"].to_numpy().astype(np.float64)
-    columns = {side: pairs[f"feature_{side}"].to_numpy().astype(np.int64) for side in "ab"}
-    found = {}
-    for side in "ab":
-        features = run.shards.features["ab".index(side)]
-        partner, values = np.full(features, _MISSING, np.int64), np.full(features, np.nan)
-        # Written weakest first, so that the strongest stays; at a tie the first row of the table.
-        order = np.argsort(-np.abs(r), kind="stable")[::-1]
-        partner[columns[side][order]] = columns[OTHER[side]][order]
-        values[columns[side][order]] = r[order]
+    for side, features in zip("ab", run.shards.features, strict=True):
+        lists = list_all_partners(pairs, side, features)
+        partner, values = lists.best().astype(np.int64), np.full(features, np.nan)
+        paired = partner != _MISSING
+        values[paired] = r[lists.rows[lists.bounds[:-1][paired]]]
         found[side] = BestPartners(partner, values)
     return found
 
